@@ -1,0 +1,292 @@
+//! A spool in a folder: opening and creating one, and reading what it says of its jobs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{At, Result, SpoolError};
+use super::fs::{self, Fs, RealFs};
+use super::id::JobId;
+use super::job::{FORMAT, JobMeta, Manifest, Standing, Summary};
+use super::layout::{JobDir, JobState, Layout};
+
+/// A spool in a folder. Cheap to clone.
+#[derive(Clone)]
+pub struct DirSpool {
+    pub(super) fs: Arc<dyn Fs>,
+    pub(super) layout: Layout,
+    pub(super) settings: Settings,
+}
+
+/// What the spool needs of the configuration; units in the names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub chunk_recipients_max: usize,
+    pub chunk_bytes_max: usize,
+    pub progress_commit_ms: u64,
+    pub progress_unsynced_max: u64,
+    pub journal_segment_bytes: u64,
+    pub free_bytes_min: u64,
+    pub free_inodes_min: u64,
+    pub again_window_s: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            chunk_recipients_max: super::chunk::CHUNK_RECIPIENTS_MAX,
+            chunk_bytes_max: super::chunk::CHUNK_BYTES_MAX,
+            progress_commit_ms: 50,
+            progress_unsynced_max: 10_000,
+            journal_segment_bytes: 16 << 20,
+            free_bytes_min: 64 << 20,
+            free_inodes_min: 1_000,
+            again_window_s: 86_400,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SpoolMeta {
+    format: u32,
+    uuid: String,
+    #[serde(default)]
+    machine_id: String,
+}
+
+impl DirSpool {
+    /// Opens the spool at `root`, and creates it when the folder is absent or empty.
+    pub fn open(root: &Path, settings: Settings) -> Result<Self> {
+        Self::open_on(Arc::new(RealFs), root, settings)
+    }
+
+    /// The same on any file system.
+    pub fn open_on(fs: Arc<dyn Fs>, root: &Path, settings: Settings) -> Result<Self> {
+        let spool = Self { fs, layout: Layout { root: root.to_path_buf() }, settings };
+        spool.fs.create_dir_all(root).at("create", root)?;
+        spool.check_file_system()?;
+        let path = spool.layout.meta();
+        if !spool.fs.exists(&path).at("look at", &path)? {
+            spool.create()?;
+        }
+        let meta: SpoolMeta = spool.read_toml(&path)?;
+        if meta.format > FORMAT {
+            return Err(SpoolError::NewerFormat {
+                path: spool.layout.root,
+                found: meta.format,
+                known: FORMAT,
+            });
+        }
+        let here = machine_id();
+        if !meta.machine_id.is_empty() && !here.is_empty() && meta.machine_id != here {
+            return Err(SpoolError::OtherMachine { path: spool.layout.root });
+        }
+        // an older creation that was cut short leaves a folder out
+        for folder in spool.layout.folders() {
+            spool.fs.create_dir_all(&folder).at("create", &folder)?;
+        }
+        Ok(spool)
+    }
+
+    /// Whether there is a spool at `root`.
+    pub fn exists(root: &Path) -> bool {
+        Layout { root: root.to_path_buf() }.meta().exists()
+    }
+
+    /// Takes a spool that was written on another machine as this one's.
+    pub fn adopt(root: &Path) -> Result<()> {
+        let fs = RealFs;
+        let path = Layout { root: root.to_path_buf() }.meta();
+        let bytes = fs.read(&path).at("read", &path)?;
+        let mut meta: SpoolMeta = parse_toml(&path, &bytes)?;
+        meta.machine_id = machine_id();
+        fs::replace(&fs, &path, to_toml(&meta).as_bytes()).at("write", &path)
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.layout.root
+    }
+
+    fn create(&self) -> Result<()> {
+        let root = &self.layout.root;
+        let strangers: Vec<_> =
+            self.fs.read_dir(root).at("list", root)?.into_iter().filter(|n| !n.starts_with('.')).collect();
+        let ours = |n: &String| {
+            n == "locks" || n.starts_with("meta.") || self.layout.folders().iter().any(|f| f.ends_with(n))
+        };
+        if let Some(name) = strangers.iter().find(|n| !ours(n) && *n != "lost+found") {
+            return Err(SpoolError::damaged(
+                root,
+                format!("it is no spool and not empty (it holds `{name}`): name an empty or a new folder"),
+            ));
+        }
+        for folder in self.layout.folders() {
+            self.fs.create_dir_all(&folder).at("create", &folder)?;
+        }
+        let uuid = super::id::hex(&std::array::from_fn::<u8, 16, _>(|_| fastrand::u8(..)));
+        let meta = SpoolMeta { format: FORMAT, uuid, machine_id: machine_id() };
+        let path = self.layout.meta();
+        fs::replace(self.fs.as_ref(), &path, to_toml(&meta).as_bytes()).at("write", &path)
+    }
+
+    /// Refuses what isn't known to keep its promises: network file systems above all.
+    fn check_file_system(&self) -> Result<()> {
+        let root = &self.layout.root;
+        let magic = self.fs.space(root).at("look at the file system of", root)?.magic;
+        let (name, durable) = match magic {
+            0xEF53 => ("ext4", true),
+            0x5846_5342 => ("XFS", true),
+            0x9123_683E => ("btrfs", true),
+            0x2FC1_2FC1 => ("ZFS", true),
+            0x0102_1994 => ("tmpfs", false),
+            0x794C_7630 => ("overlayfs", false),
+            other => {
+                let found = match other {
+                    0x6969 => "NFS".to_owned(),
+                    0xFF53_4D42 | 0xFE53_4D42 | 0x517B => "SMB".to_owned(),
+                    0x6573_5546 => "FUSE".to_owned(),
+                    n => format!("type {n:#x}"),
+                };
+                return Err(SpoolError::FileSystem { path: root.clone(), found });
+            }
+        };
+        if !durable {
+            tracing::warn!("{}: a spool on {name} does not survive a power cut", root.display());
+        }
+        Ok(())
+    }
+
+    /// Every job's id and state. A job that changes state meanwhile is listed once.
+    pub(super) fn list_jobs(&self) -> Result<Vec<(JobId, JobState)>> {
+        let mut all: Vec<(JobId, JobState)> = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        for state in JobState::ALL {
+            for id in self.list_state(state)? {
+                if seen.insert(id.clone()) {
+                    all.push((id, state));
+                }
+            }
+        }
+        all.sort();
+        Ok(all)
+    }
+
+    pub(super) fn list_state(&self, state: JobState) -> Result<Vec<JobId>> {
+        let path = self.layout.state(state);
+        let names = self.fs.read_dir(&path).at("list", &path)?;
+        Ok(names.iter().filter_map(|n| n.parse().ok()).collect())
+    }
+
+    /// Where a job lies now.
+    pub fn find(&self, job: &JobId) -> Result<(JobState, JobDir)> {
+        // twice: between two looks it may have moved to a folder that was looked at before
+        for _ in 0..2 {
+            for state in JobState::ALL {
+                let dir = self.layout.job(state, job);
+                if self.fs.exists(dir.path()).at("look at", dir.path())? {
+                    return Ok((state, dir));
+                }
+            }
+        }
+        Err(SpoolError::NoSuchJob(job.to_string()))
+    }
+
+    pub(super) fn meta_of(&self, dir: &JobDir) -> Result<JobMeta> {
+        let path = dir.meta();
+        let meta: JobMeta = self.read_toml(&path)?;
+        if meta.format > FORMAT {
+            return Err(SpoolError::NewerFormat { path, found: meta.format, known: FORMAT });
+        }
+        Ok(meta)
+    }
+
+    pub(super) fn standing_of(&self, dir: &JobDir) -> Result<Standing> {
+        self.read_optional(&dir.standing()).map(Option::unwrap_or_default)
+    }
+
+    pub(super) fn summary_of(&self, dir: &JobDir) -> Result<Option<Summary>> {
+        self.read_optional(&dir.summary())
+    }
+
+    pub(super) fn manifest_of(&self, dir: &JobDir, meta: &JobMeta) -> Result<Manifest> {
+        let path = dir.manifest();
+        let bytes = self.fs.read(&path).at("read", &path)?;
+        Manifest::decode(&bytes, meta).map_err(|reason| SpoolError::damaged(&path, reason))
+    }
+
+    pub(super) fn message_of(&self, dir: &JobDir, meta: &JobMeta) -> Result<Vec<u8>> {
+        use sha1::Digest;
+        let path = dir.message();
+        let bytes = self.fs.read(&path).at("read", &path)?;
+        if super::id::hex(&sha1::Sha1::digest(&bytes)) != meta.message_sha1 {
+            return Err(SpoolError::damaged(&path, "its SHA-1 is not the one in job.toml"));
+        }
+        Ok(bytes)
+    }
+
+    pub(super) fn read_toml<T: serde::de::DeserializeOwned>(&self, path: &Path) -> Result<T> {
+        let bytes = self.fs.read(path).at("read", path)?;
+        parse_toml(path, &bytes)
+    }
+
+    pub(super) fn read_optional<T: serde::de::DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {
+        match self.read_toml(path) {
+            Err(e) if e.is_not_found() => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    pub(super) fn replace_toml<T: Serialize>(&self, path: &Path, value: &T) -> Result<()> {
+        fs::replace(self.fs.as_ref(), path, to_toml(value).as_bytes()).at("write", path)
+    }
+
+    /// The names in a folder, none when it isn't there.
+    pub(super) fn names(&self, path: &Path) -> Result<Vec<String>> {
+        match self.fs.read_dir(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            other => other.at("list", path),
+        }
+    }
+
+    /// Creates a folder unless it is there, durably.
+    pub(super) fn ensure_dir(&self, path: &Path) -> Result<()> {
+        match self.fs.create_dir(path) {
+            Ok(()) => match path.parent() {
+                Some(parent) => self.fs.sync_dir(parent).at("sync", parent),
+                None => Ok(()),
+            },
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            Err(e) => Err(e).at("create", path),
+        }
+    }
+
+    /// Puts a file aside that can't be read, with the reason beside it.
+    pub(super) fn quarantine(&self, path: &Path, job: &JobId, reason: &str) -> Result<PathBuf> {
+        let name = path.file_name().map_or_else(|| "file".into(), |n| n.to_string_lossy().into_owned());
+        let to = self.layout.quarantine().join(format!("{job}.{name}"));
+        let note = format!("from {}\nreason: {reason}\n", path.display());
+        fs::replace(self.fs.as_ref(), &to.with_extension("reason"), note.as_bytes()).at("write", &to)?;
+        if self.fs.exists(path).at("look at", path)? {
+            self.fs.rename(path, &to).at("move to quarantine", path)?;
+            self.fs.sync_dir(&self.layout.quarantine()).at("sync", &to)?;
+        }
+        tracing::error!("{} put aside as {}: {reason}", path.display(), to.display());
+        Ok(to)
+    }
+}
+
+fn parse_toml<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
+    let text = std::str::from_utf8(bytes).map_err(|e| SpoolError::damaged(path, e.to_string()))?;
+    toml::from_str(text).map_err(|e| SpoolError::damaged(path, e.to_string()))
+}
+
+pub(super) fn to_toml<T: Serialize>(value: &T) -> String {
+    let text = toml::to_string(value);
+    assert!(text.is_ok(), "plain structs are always TOML: {text:?}");
+    text.unwrap_or_default()
+}
+
+fn machine_id() -> String {
+    std::fs::read_to_string("/etc/machine-id").map(|s| s.trim().to_owned()).unwrap_or_default()
+}

@@ -1,0 +1,75 @@
+//! The spool's errors: each names the path or the job, what is wrong, and what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What can go wrong in the spool. Nothing in it means that committed mail was lost.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    #[error("{what} {path}: {source}")]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("{path}: {reason}")]
+    Damaged { path: PathBuf, reason: String },
+    #[error(
+        "{path} is a spool of format {found}, this infeed knows up to {known}: use the infeed that wrote it, or a newer one"
+    )]
+    NewerFormat { path: PathBuf, found: u32, known: u32 },
+    #[error(
+        "the spool {path} was written on another machine (or copied while in use): make sure that no other host drains it, then run `infeed spool adopt --spool {path}`"
+    )]
+    OtherMachine { path: PathBuf },
+    #[error(
+        "{path} lies on a file system that is not known to be local and durable ({found}): put the spool on ext4, XFS, btrfs or ZFS (`--spool DIR` or `spool.dir`)"
+    )]
+    FileSystem { path: PathBuf, found: String },
+    #[error("slices are owned by {owner}")]
+    Owned { owner: String },
+    #[error("no job {0}: `infeed jobs` lists them")]
+    NoSuchJob(String),
+    #[error(
+        "`{0}` is not a job's id: letters, digits, `.`, `_`, `-`, at most 64, the first a letter or digit"
+    )]
+    BadJobId(String),
+    #[error("job {job} is {state}: {remedy}")]
+    WrongState { job: String, state: &'static str, remedy: String },
+    #[error(
+        "job {job} is in hand of a running infeed and was not released within {seconds} s: the request stands and is carried out by it"
+    )]
+    Busy { job: String, seconds: u64 },
+    #[error("another submit with the id {0} is under way: wait for it, then run this again")]
+    SubmitUnderWay(String),
+    #[error(
+        "too little space for this submission on {path}: {found} {unit} free, {needed} needed; free some or use another `--spool`"
+    )]
+    NoSpace { path: PathBuf, found: u64, needed: u64, unit: &'static str },
+    #[error(
+        "job {job} may or may not be committed ({source}): look with `infeed job show {job}`, or submit again with the same `--id`"
+    )]
+    Unknown { job: String, source: Box<SpoolError> },
+    #[error("recipient {ordinal} takes {bytes} bytes, more than a chunk holds ({max})")]
+    RecipientTooLarge { ordinal: u64, bytes: usize, max: usize },
+}
+
+pub type Result<T> = std::result::Result<T, SpoolError>;
+
+/// Adds the path and the act to an `io::Error`.
+pub(crate) trait At<T> {
+    fn at(self, what: &'static str, path: &Path) -> Result<T>;
+}
+
+impl<T> At<T> for io::Result<T> {
+    fn at(self, what: &'static str, path: &Path) -> Result<T> {
+        self.map_err(|source| SpoolError::Io { what, path: path.to_path_buf(), source })
+    }
+}
+
+impl SpoolError {
+    pub(crate) fn damaged(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Damaged { path: path.to_path_buf(), reason: reason.into() }
+    }
+
+    /// The file or folder is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}

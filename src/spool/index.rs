@@ -1,0 +1,223 @@
+//! What an owner has to do: the chunks of its range whose pass has not ended, by job.
+//!
+//! Built once per job from the folders' listings and kept in memory, about 50 bytes a chunk; after
+//! that a scan costs one listing of `active/` and one look per job in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::dir::DirSpool;
+use super::error::{At, Result, SpoolError};
+use super::hold::Hold;
+use super::id::Outcome;
+use super::id::{ChunkDigest, ChunkName, JobId};
+use super::job::{JobMeta, Standing};
+use super::layout::{JobDir, JobState};
+use super::owner::{DirOwner, lock};
+use super::pass::live_chunks;
+use super::results::{self, Settled};
+use crate::clock::{self, Micros};
+use crate::slice::XxRange;
+
+pub(super) struct JobIndex {
+    range: XxRange,
+    jobs: BTreeMap<JobId, Entry>,
+    /// Jobs that can't be read: said once.
+    unreadable: BTreeSet<JobId>,
+}
+
+struct Entry {
+    dir: JobDir,
+    meta: Arc<JobMeta>,
+    standing: Standing,
+    waiting: BTreeSet<ChunkName>,
+    /// Claimed chunks.
+    open: usize,
+    hold: Option<Hold>,
+    /// Somebody wants the job in another state.
+    requested: bool,
+}
+
+/// One active job, as an owner's scan finds it.
+#[derive(Debug, Clone)]
+pub struct JobDue {
+    pub job: JobId,
+    pub meta: Arc<JobMeta>,
+    pub accept_refusals: bool,
+    /// Chunks that are due now, not counting those in hand.
+    pub due: usize,
+    /// Chunks that are due later.
+    pub later: usize,
+    pub next_due_us: Option<Micros>,
+    /// A command waits for its chunks to be let go: claim no more, end what is open.
+    pub requested: bool,
+}
+
+impl JobIndex {
+    pub fn new(range: XxRange) -> Self {
+        Self { range, jobs: BTreeMap::new(), unreadable: BTreeSet::new() }
+    }
+
+    pub fn dir_of(&self, job: &JobId) -> Result<JobDir> {
+        self.jobs.get(job).map(|e| e.dir.clone()).ok_or_else(|| SpoolError::NoSuchJob(job.to_string()))
+    }
+
+    /// Takes a chunk out of the waiting ones, and the job's hold with the first.
+    pub fn begin(&mut self, job: &JobId, name: ChunkName) -> Result<Option<JobDir>> {
+        let Some(entry) = self.jobs.get_mut(job) else { return Ok(None) };
+        if entry.requested || !entry.waiting.contains(&name) {
+            return Ok(None);
+        }
+        if entry.hold.is_none() {
+            entry.hold = Hold::shared(&entry.dir)?;
+        }
+        if entry.hold.is_none() {
+            return Ok(None);
+        }
+        entry.waiting.remove(&name);
+        entry.open += 1;
+        Ok(Some(entry.dir.clone()))
+    }
+
+    /// A claimed chunk was let go, and these wait instead.
+    pub fn passed(&mut self, job: &JobId, children: impl Iterator<Item = ChunkName>) {
+        let range = self.range;
+        let Some(entry) = self.jobs.get_mut(job) else { panic!("job {job} is not in the index") };
+        assert!(entry.open > 0, "job {job} has no chunk in hand");
+        entry.open -= 1;
+        if entry.open == 0 {
+            entry.hold = None;
+        }
+        entry.waiting.extend(children.filter(|c| range.contains(c.xx())));
+    }
+
+    fn first_due(&self, job: &JobId, now: Micros) -> Option<ChunkName> {
+        let entry = self.jobs.get(job)?;
+        entry.waiting.first().copied().filter(|n| n.due_us <= now && !entry.requested)
+    }
+}
+
+impl DirOwner {
+    /// What there is to do. Finds new jobs, jobs that are gone, and requests. Blocks on the disk.
+    pub fn scan(&self) -> Result<Vec<JobDue>> {
+        let now = clock::now_us();
+        let active: BTreeSet<JobId> = self.spool.list_state(JobState::Active)?.into_iter().collect();
+        let mut index = lock(&self.index);
+        index.jobs.retain(|id, e| e.open > 0 || active.contains(id));
+        for job in &active {
+            if let Some(entry) = index.jobs.get_mut(job) {
+                let request = entry.dir.request();
+                entry.requested = self.spool.fs.exists(&request).at("look at", &request)?;
+                continue;
+            }
+            match self.load(job, index.range) {
+                Ok(Some(entry)) => {
+                    index.unreadable.remove(job);
+                    index.jobs.insert(job.clone(), entry);
+                }
+                Ok(None) => {}
+                Err(e) if e.is_not_found() => {}
+                Err(e) => {
+                    if index.unreadable.insert(job.clone()) {
+                        tracing::error!("job {job} is left alone: {e}");
+                    }
+                }
+            }
+        }
+        Ok(index.jobs.iter().map(|(job, e)| due_of(job, e, now)).collect())
+    }
+
+    fn load(&self, job: &JobId, range: XxRange) -> Result<Option<Entry>> {
+        let dir = self.spool.layout.job(JobState::Active, job);
+        // nobody renames it while its folders are listed, and children get their names
+        let Some(_hold) = Hold::shared(&dir)? else { return Ok(None) };
+        let meta = Arc::new(self.spool.meta_of(&dir)?);
+        let standing = self.spool.standing_of(&dir)?;
+        let mut waiting = BTreeSet::new();
+        for folder in self.spool.names(&dir.chunks())? {
+            let Ok(xx) = u8::from_str_radix(&folder, 16) else { continue };
+            if range.contains(xx) {
+                waiting.extend(live_chunks(&self.spool, &dir, xx)?);
+            }
+        }
+        let request = dir.request();
+        let requested = self.spool.fs.exists(&request).at("look at", &request)?;
+        Ok(Some(Entry { dir, meta, standing, waiting, open: 0, hold: None, requested }))
+    }
+
+    /// The next chunk of a job that is due, first due first.
+    pub fn next_due(&self, job: &JobId) -> Option<ChunkName> {
+        lock(&self.index).first_due(job, clock::now_us())
+    }
+
+    /// Chunks of the job that wait, due or not, and those in hand.
+    pub fn outstanding(&self, job: &JobId) -> (usize, usize) {
+        lock(&self.index).jobs.get(job).map_or((0, 0), |e| (e.waiting.len(), e.open))
+    }
+
+    /// The stored message of a job.
+    pub fn message(&self, job: &JobId) -> Result<Vec<u8>> {
+        let dir = lock(&self.index).dir_of(job)?;
+        let meta = self.spool.meta_of(&dir)?;
+        self.spool.message_of(&dir, &meta)
+    }
+}
+
+fn due_of(job: &JobId, e: &Entry, now: Micros) -> JobDue {
+    let due = e.waiting.iter().take_while(|n| n.due_us <= now).count();
+    JobDue {
+        job: job.clone(),
+        meta: e.meta.clone(),
+        accept_refusals: e.meta.accept_refusals || e.standing.accept_refusals,
+        due,
+        later: e.waiting.len() - due,
+        next_due_us: e.waiting.first().map(|n| n.due_us),
+        requested: e.requested,
+    }
+}
+
+impl DirSpool {
+    /// Puts a chunk aside that can't be read; its recipients count as quarantined from now on.
+    pub(super) fn quarantine_chunk(
+        &self,
+        dir: &JobDir,
+        job: &JobId,
+        name: ChunkName,
+        reason: &str,
+    ) -> Result<()> {
+        let recipients = self.recipients_of(dir, job, name)?;
+        let now = clock::now_us();
+        let lost = Settled::local(Outcome::Quarantined, 0, now, format!("its chunk can't be read: {reason}"));
+        let bytes = results::encode(&[], (0..recipients).map(|i| (i, &lost)));
+        self.ensure_dir(&dir.results_of(name.xx()))?;
+        // the copy first: were the results there first, a death between would leave the evidence in place
+        let path = dir.chunk(name);
+        self.quarantine(&path, job, reason)?;
+        let result = dir.result(name);
+        super::fs::replace(self.fs.as_ref(), &result, &bytes).at("write", &result)
+    }
+
+    /// How many recipients a chunk held, by the manifest or by its parent's results.
+    pub(super) fn recipients_of(&self, dir: &JobDir, job: &JobId, name: ChunkName) -> Result<u16> {
+        let meta = self.meta_of(dir)?;
+        let manifest = self.manifest_of(dir, &meta)?;
+        for (number, entry) in manifest.chunks.iter().enumerate() {
+            if entry.due_us == name.due_us && ChunkDigest::of(job, number as u32) == name.digest {
+                return Ok(entry.recipients);
+            }
+        }
+        for result in self.names(&dir.results_of(name.xx()))?.iter().filter_map(|n| ChunkName::parse(n)) {
+            if result.digest != name.digest {
+                continue;
+            }
+            let path = dir.result(result);
+            let bytes = self.fs.read(&path).at("read", &path)?;
+            if let Ok(header) = results::header(&bytes)
+                && let Some(child) = header.children.iter().find(|c| c.name == name)
+            {
+                return Ok(child.recipients);
+            }
+        }
+        Err(SpoolError::damaged(&dir.chunk(name), "nothing says how many recipients it held"))
+    }
+}

@@ -1,0 +1,159 @@
+//! What is written of a job: `job.toml` (once, last), the manifest of its chunks, its standing.
+
+use serde::{Deserialize, Serialize};
+
+use super::codec::{Dec, Enc};
+use super::id::{Counts, JobId, Outcome};
+use crate::clock::Micros;
+
+/// The newest format of jobs and spools that this infeed writes and reads.
+pub const FORMAT: u32 = 1;
+
+/// `job.toml`: who, what and under which policy. Never changed once written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobMeta {
+    pub format: u32,
+    pub id: String,
+    pub submitted_us: Micros,
+    /// The user who submitted it.
+    pub submitted_by: String,
+    pub recipients: u64,
+    pub chunks: u32,
+    pub duplicates_dropped: u64,
+    pub rejected_lines: u64,
+    /// The message is a template over the recipient's columns.
+    pub merge: bool,
+    /// Names of the values that every recipient has, in order.
+    pub columns: Vec<String>,
+    /// Envelope sender.
+    pub sender: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verp: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ret: Option<String>,
+    pub on_doubt: OnDoubt,
+    pub accept_refusals: bool,
+    /// Read again at claim time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suppress: Option<String>,
+    /// Submitted for the sink: never drained into anything else.
+    pub rehearsal: bool,
+    /// Every message goes to this address instead of its recipient's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_to: Option<String>,
+    /// Placeholders in an unmerged message are meant literally.
+    #[serde(default)]
+    pub literal: bool,
+    /// SHA-1 over message, list and options: the same submission twice is noticed by it.
+    pub fingerprint: String,
+    pub message_sha1: String,
+    pub message_bytes: u64,
+    pub manifest_crc32: u32,
+}
+
+/// What to do with a recipient whose connection was lost between the final dot and its reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDoubt {
+    /// Send again, marked as a possible repeat.
+    #[default]
+    Resend,
+    /// Leave it: the outcome is `in_doubt`.
+    Hold,
+}
+
+/// `standing.toml`: what was decided about a job after its submission. Replaced as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Standing {
+    /// Why it is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_reason: Option<String>,
+    #[serde(default)]
+    pub paused_us: Micros,
+    /// `job resume --accept-refusals`.
+    #[serde(default)]
+    pub accept_refusals: bool,
+}
+
+/// `request`: a command that a running infeed is asked to make room for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    pub state: String,
+    pub asked_us: Micros,
+}
+
+/// `summary.toml`: the counts of a job that is done, so that a listing needs no more of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    pub finished_us: Micros,
+    pub possible_repeats: u64,
+    pub outcomes: std::collections::BTreeMap<String, u64>,
+}
+
+impl Summary {
+    pub fn new(finished_us: Micros, counts: &Counts) -> Self {
+        let outcomes = Outcome::ALL.iter().map(|&o| (o.as_str().to_owned(), counts.of(o))).collect();
+        Self { finished_us, possible_repeats: counts.possible_repeats, outcomes }
+    }
+
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        counts.possible_repeats = self.possible_repeats;
+        for o in Outcome::ALL {
+            counts.add(o, self.outcomes.get(o.as_str()).copied().unwrap_or(0));
+        }
+        counts
+    }
+}
+
+/// Recipients and checksum of every chunk as submitted, by number: a chunk that is missing or damaged
+/// is known by it, and how many recipients it held.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Manifest {
+    pub chunks: Vec<ManifestEntry>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ManifestEntry {
+    pub recipients: u16,
+    /// CRC-32 of the chunk's file.
+    pub crc32: u32,
+    /// When it was due, which its name begins with.
+    pub due_us: Micros,
+}
+
+impl Manifest {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut e = Enc::default();
+        for c in &self.chunks {
+            e.u16(c.recipients).u32(c.crc32).u64(c.due_us);
+        }
+        e.0
+    }
+
+    /// The reason when it isn't the one that `job.toml` was written for.
+    pub fn decode(bytes: &[u8], meta: &JobMeta) -> Result<Self, String> {
+        if crc32fast::hash(bytes) != meta.manifest_crc32 {
+            return Err("its checksum is not the one in job.toml".into());
+        }
+        let mut d = Dec(bytes);
+        let mut chunks = Vec::with_capacity(meta.chunks as usize);
+        while !d.is_empty() {
+            let entry =
+                (|| Some(ManifestEntry { recipients: d.u16()?, crc32: d.u32()?, due_us: d.u64()? }))();
+            chunks.push(entry.ok_or("it ends too early")?);
+        }
+        if chunks.len() != meta.chunks as usize {
+            return Err(format!("it lists {} chunks, job.toml {}", chunks.len(), meta.chunks));
+        }
+        Ok(Self { chunks })
+    }
+}
+
+impl JobMeta {
+    pub fn job_id(&self) -> Result<JobId, super::error::SpoolError> {
+        self.id.parse()
+    }
+}

@@ -1,0 +1,469 @@
+//! The progress journal: what a runner did, before it counts.
+//!
+//! A file a segment, `<xx range>.<epoch>.<segment>`, preallocated, one writer. A record is
+//! `0xB5 | type | u16 length | u32 CRC-32 | payload`; the checksum is seeded with epoch and segment, so
+//! that what an old file left on the disk is never taken for a record. Records:
+//!
+//! | record | written | guarantees |
+//! | --- | --- | --- |
+//! | `Segment` | first | whose it is: range, epoch, boot id |
+//! | `Claim` | synced before the chunk's first transaction | after a power cut the unsettled of claimed chunks are a superset of what may have been sent |
+//! | `Handed` | `write`n before content that can complete it | after a kill what may have been sent is known exactly |
+//! | `Outcome` | `write`n before its slot is used again, synced as a group | settled recipients are not sent again |
+//! | `Released` | when content was not taken for certain | no mark for what was never sent |
+//! | `Mark` | with a claim that is carried forward | a possible repeat stays marked |
+//! | `Passed` | after the results are on disk | |
+//! | `Close` | at an orderly end | nothing was in hand |
+//!
+//! A new segment begins with all that is open (carried forward), and is synced before the older one is
+//! unlinked: a replay never reads more than one or two segments. A file whose write or sync failed is
+//! never written again.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::chunk::Chunk;
+use super::codec::{Dec, Enc};
+use super::error::{At, Result};
+use super::fs::{Fs, FsFile};
+use super::id::{ChunkDigest, ChunkName, JobId};
+use super::results::{Settled, decode_settled, encode_settled};
+use crate::slice::XxRange;
+
+const MARKER: u8 = 0xB5;
+const HEAD: usize = 8;
+
+/// `<first>-<last>.<epoch>.<segment>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentName {
+    pub range: XxRange,
+    pub epoch: u32,
+    pub segment: u32,
+}
+
+impl SegmentName {
+    pub fn parse(name: &str) -> Option<Self> {
+        let mut parts = name.split('.');
+        let range = XxRange::parse(parts.next()?)?;
+        let epoch = parts.next()?.parse().ok()?;
+        let segment = parts.next()?.parse().ok()?;
+        let parsed = Self { range, epoch, segment };
+        (parts.next().is_none() && parsed.file_name() == name).then_some(parsed)
+    }
+
+    pub fn file_name(&self) -> String {
+        format!("{}.{:08}.{:08}", self.range, self.epoch, self.segment)
+    }
+
+    fn seed(&self) -> u32 {
+        self.epoch.wrapping_mul(0x9E37_79B1) ^ self.segment
+    }
+}
+
+/// One record, as replay hands it out.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    Segment { boot: String },
+    Claim { handle: u32, job: JobId, name: ChunkName, recipients: u16 },
+    Handed { handle: u32, indices: Vec<u16> },
+    Outcome { handle: u32, index: u16, settled: Settled },
+    Released { handle: u32, indices: Vec<u16> },
+    Mark { handle: u32, indices: Vec<u16> },
+    Passed { handle: u32 },
+    Close,
+}
+
+impl Record {
+    fn kind(&self) -> u8 {
+        match self {
+            Record::Segment { .. } => 1,
+            Record::Claim { .. } => 2,
+            Record::Handed { .. } => 3,
+            Record::Outcome { .. } => 4,
+            Record::Released { .. } => 5,
+            Record::Mark { .. } => 6,
+            Record::Passed { .. } => 7,
+            Record::Close => 8,
+        }
+    }
+
+    fn encode(&self, e: &mut Enc) {
+        match self {
+            Record::Segment { boot } => {
+                e.u16(1).str16(boot);
+            }
+            Record::Claim { handle, job, name, recipients } => {
+                e.u32(*handle).str16(job.as_str()).u64(name.due_us).raw(&name.digest.0).u16(*recipients);
+            }
+            Record::Handed { handle, indices }
+            | Record::Released { handle, indices }
+            | Record::Mark { handle, indices } => {
+                e.u32(*handle).u16(indices.len() as u16);
+                for i in indices {
+                    e.u16(*i);
+                }
+            }
+            Record::Outcome { handle, index, settled } => {
+                e.u32(*handle);
+                encode_settled(e, *index, settled);
+            }
+            Record::Passed { handle } => {
+                e.u32(*handle);
+            }
+            Record::Close => {}
+        }
+    }
+
+    fn decode(kind: u8, payload: &[u8]) -> Option<Self> {
+        let mut d = Dec(payload);
+        let indices = |d: &mut Dec<'_>| -> Option<Vec<u16>> {
+            let n = d.u16()?;
+            (0..n).map(|_| d.u16()).collect()
+        };
+        Some(match kind {
+            1 => {
+                d.u16()?;
+                Record::Segment { boot: d.str16()?.to_owned() }
+            }
+            2 => Record::Claim {
+                handle: d.u32()?,
+                job: d.str16()?.parse().ok()?,
+                name: ChunkName { due_us: d.u64()?, digest: ChunkDigest(d.take(20)?.try_into().ok()?) },
+                recipients: d.u16()?,
+            },
+            3 => Record::Handed { handle: d.u32()?, indices: indices(&mut d)? },
+            4 => {
+                let handle = d.u32()?;
+                let (index, settled) = decode_settled(&mut d)?;
+                Record::Outcome { handle, index, settled }
+            }
+            5 => Record::Released { handle: d.u32()?, indices: indices(&mut d)? },
+            6 => Record::Mark { handle: d.u32()?, indices: indices(&mut d)? },
+            7 => Record::Passed { handle: d.u32()? },
+            8 => Record::Close,
+            _ => return None,
+        })
+    }
+}
+
+/// Appends one framed record.
+fn frame(e: &mut Enc, seed: u32, record: &Record) {
+    let start = e.0.len();
+    e.u8(MARKER).u8(record.kind()).u16(0).u32(0);
+    record.encode(e);
+    let len = e.0.len() - start - HEAD;
+    assert!(len <= usize::from(u16::MAX), "a journal record of {len} bytes");
+    e.0[start + 2..start + 4].copy_from_slice(&(len as u16).to_le_bytes());
+    let crc = checksum(seed, e.0[start + 1], &e.0[start + HEAD..]);
+    e.0[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
+}
+
+fn checksum(seed: u32, kind: u8, payload: &[u8]) -> u32 {
+    let mut h = crc32fast::Hasher::new_with_initial(seed);
+    h.update(&[kind]);
+    h.update(&(payload.len() as u16).to_le_bytes());
+    h.update(payload);
+    h.finalize()
+}
+
+/// Hands every sound record of a segment to `each`, in order; what is torn or bad is stepped over, and
+/// the number of such places is returned.
+pub fn read_segment(name: SegmentName, bytes: &[u8], mut each: impl FnMut(Record)) -> u64 {
+    let seed = name.seed();
+    let mut at = 0;
+    let mut bad_places = 0;
+    let mut in_bad = false;
+    while let Some(skip) = memchr::memchr(MARKER, &bytes[at..]) {
+        if skip > 0 && bytes[at..at + skip].iter().any(|&b| b != 0) && !in_bad {
+            bad_places += 1;
+        }
+        at += skip;
+        match record_at(seed, &bytes[at..]) {
+            Some((record, len)) => {
+                each(record);
+                at += len;
+                in_bad = false;
+            }
+            None => {
+                at += 1;
+                bad_places += u64::from(!in_bad);
+                in_bad = true;
+            }
+        }
+    }
+    bad_places + u64::from(!in_bad && bytes[at..].iter().any(|&b| b != 0))
+}
+
+fn record_at(seed: u32, bytes: &[u8]) -> Option<(Record, usize)> {
+    let head = bytes.get(..HEAD)?;
+    let kind = head[1];
+    let len = usize::from(u16::from_le_bytes([head[2], head[3]]));
+    let crc = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
+    let payload = bytes.get(HEAD..HEAD + len)?;
+    if checksum(seed, kind, payload) != crc {
+        return None;
+    }
+    Record::decode(kind, payload).map(|r| (r, HEAD + len))
+}
+
+/// A claimed chunk, and all that happened to its recipients since.
+#[derive(Debug, Clone)]
+pub struct OpenChunk {
+    pub job: JobId,
+    pub name: ChunkName,
+    pub chunk: Arc<Chunk>,
+    /// By index; `Deferred` counts as settled for this pass.
+    pub settled: Vec<Option<Settled>>,
+    /// Content may have gone out, and no outcome is known.
+    pub handed: Vec<bool>,
+    /// May have been sent before.
+    pub marked: Vec<bool>,
+}
+
+impl OpenChunk {
+    pub fn new(job: JobId, name: ChunkName, chunk: Arc<Chunk>) -> Self {
+        let n = chunk.len();
+        let marked = (0..n).map(|i| chunk.recipient(i).is_ok_and(|r| r.state.possible_repeat)).collect();
+        Self { job, name, chunk, settled: vec![None; n], handed: vec![false; n], marked }
+    }
+
+    fn indices(flags: &[bool]) -> Vec<u16> {
+        flags.iter().enumerate().filter(|(_, set)| **set).map(|(i, _)| i as u16).collect()
+    }
+
+    /// All of it as records, for a new segment.
+    fn carry(&self, handle: u32, e: &mut Enc, seed: u32) {
+        let claim = Record::Claim {
+            handle,
+            job: self.job.clone(),
+            name: self.name,
+            recipients: self.chunk.len() as u16,
+        };
+        frame(e, seed, &claim);
+        frame(e, seed, &Record::Mark { handle, indices: Self::indices(&self.marked) });
+        for (index, settled) in self.settled.iter().enumerate() {
+            if let Some(s) = settled {
+                frame(e, seed, &Record::Outcome { handle, index: index as u16, settled: s.clone() });
+            }
+        }
+        frame(e, seed, &Record::Handed { handle, indices: Self::indices(&self.handed) });
+    }
+}
+
+/// The writing side: one segment open at a time.
+pub struct JournalWriter {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    name: SegmentName,
+    file: Arc<dyn FsFile>,
+    at: u64,
+    size: u64,
+    segment_bytes: u64,
+    scratch: Enc,
+    /// Segments that this writer made and that are still there, this one last.
+    live: Vec<SegmentName>,
+}
+
+impl JournalWriter {
+    /// Creates the first segment of a new epoch; durable when it returns.
+    pub fn create(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        range: XxRange,
+        epoch: u32,
+        segment_bytes: u64,
+    ) -> Result<Self> {
+        let name = SegmentName { range, epoch, segment: 0 };
+        let (file, at, size) = new_segment(fs.as_ref(), dir, name, segment_bytes, &mut std::iter::empty())?;
+        Ok(Self {
+            fs,
+            dir: dir.to_path_buf(),
+            name,
+            file,
+            at,
+            size,
+            segment_bytes,
+            scratch: Enc::default(),
+            live: vec![name],
+        })
+    }
+
+    /// The file to sync; syncing it needs no lock on the writer.
+    pub fn file(&self) -> Arc<dyn FsFile> {
+        self.file.clone()
+    }
+
+    /// Whether the next records want a new segment first.
+    pub fn is_full(&self) -> bool {
+        self.at + (64 << 10) > self.size
+    }
+
+    pub fn epoch(&self) -> u32 {
+        self.name.epoch
+    }
+
+    /// `write`s records, in one call. On an error the segment must not be used again.
+    pub fn append(&mut self, records: &[Record]) -> Result<()> {
+        self.scratch.0.clear();
+        for r in records {
+            frame(&mut self.scratch, self.name.seed(), r);
+        }
+        self.file
+            .write_at(&self.scratch.0, self.at)
+            .at("write the journal", &self.dir.join(self.name.file_name()))?;
+        self.at += self.scratch.0.len() as u64;
+        Ok(())
+    }
+
+    /// Begins a new segment with everything that is open, makes it durable, then unlinks the older
+    /// ones. On an error nothing has changed but for a file that replay reads without harm.
+    pub fn rotate<'a>(&mut self, open: &mut dyn Iterator<Item = (u32, &'a OpenChunk)>) -> Result<()> {
+        let last = self.live.last().map_or(0, |s| s.segment);
+        let name = SegmentName { segment: last + 1, ..self.name };
+        self.live.push(name);
+        let (file, at, size) = new_segment(self.fs.as_ref(), &self.dir, name, self.segment_bytes, open)?;
+        (self.file, self.at, self.size, self.name) = (file, at, size, name);
+        for old in std::mem::take(&mut self.live) {
+            if old == name {
+                self.live.push(old);
+            } else if let Err(e) = self.fs.remove_file(&self.dir.join(old.file_name()))
+                && e.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!("a covered journal segment stays: {}: {e}", old.file_name());
+                self.live.insert(0, old);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the journal: nothing is open. The segments go; what stays by an error is harmless.
+    pub fn close(mut self) -> Result<()> {
+        self.append(&[Record::Close])?;
+        let path = self.dir.join(self.name.file_name());
+        self.file.sync().at("sync the journal", &path)?;
+        for name in &self.live {
+            let path = self.dir.join(name.file_name());
+            match self.fs.remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).at("remove", &path),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn new_segment<'a>(
+    fs: &dyn Fs,
+    dir: &Path,
+    name: SegmentName,
+    segment_bytes: u64,
+    open: &mut dyn Iterator<Item = (u32, &'a OpenChunk)>,
+) -> Result<(Arc<dyn FsFile>, u64, u64)> {
+    let mut e = Enc::default();
+    frame(&mut e, name.seed(), &Record::Segment { boot: boot_id() });
+    for (handle, chunk) in open {
+        chunk.carry(handle, &mut e, name.seed());
+    }
+    let size = segment_bytes.max(2 * e.0.len() as u64);
+    let path = dir.join(name.file_name());
+    let file: Arc<dyn FsFile> = Arc::from(fs.create_new(&path).at("create", &path)?);
+    file.allocate(size).at("reserve space for the journal", &path)?;
+    file.write_at(&e.0, 0).at("write the journal", &path)?;
+    file.sync().at("sync the journal", &path)?;
+    fs.sync_dir(dir).at("sync", dir)?;
+    Ok((file, e.0.len() as u64, size))
+}
+
+/// Changes with every boot: tells a dead process from a power cut. Empty where the kernel has none.
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|s| s.trim().to_owned())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::id::Outcome;
+    use proptest::prelude::*;
+
+    fn name() -> SegmentName {
+        SegmentName { range: XxRange::ALL, epoch: 3, segment: 1 }
+    }
+
+    fn records() -> Vec<Record> {
+        let job: JobId = "weekly".parse().unwrap();
+        let chunk = ChunkName { due_us: 5, digest: ChunkDigest::of(&job, 0) };
+        vec![
+            Record::Segment { boot: "b".into() },
+            Record::Claim { handle: 1, job, name: chunk, recipients: 9 },
+            Record::Handed { handle: 1, indices: vec![0, 3] },
+            Record::Outcome {
+                handle: 1,
+                index: 3,
+                settled: Settled::local(Outcome::Accepted, 1, 7, "2.0.0 Ok: queued as 4X"),
+            },
+            Record::Released { handle: 1, indices: vec![0] },
+            Record::Mark { handle: 1, indices: vec![] },
+            Record::Passed { handle: 1 },
+            Record::Close,
+        ]
+    }
+
+    fn bytes() -> (Vec<u8>, Vec<usize>) {
+        let mut e = Enc::default();
+        let mut ends = Vec::new();
+        for r in records() {
+            frame(&mut e, name().seed(), &r);
+            ends.push(e.0.len());
+        }
+        e.0.resize(e.0.len() + 4096, 0);
+        (e.0, ends)
+    }
+
+    fn read(bytes: &[u8]) -> (Vec<Record>, u64) {
+        let mut out = Vec::new();
+        let bad = read_segment(name(), bytes, |r| out.push(r));
+        (out, bad)
+    }
+
+    #[test]
+    fn a_journal_is_read_as_it_was_written() {
+        assert_eq!(read(&bytes().0), (records(), 0));
+    }
+
+    #[test]
+    fn records_of_another_segment_are_not_taken_for_its_own() {
+        let other = SegmentName { segment: 2, ..name() };
+        let mut n = 0;
+        read_segment(other, &bytes().0, |_| n += 1);
+        assert_eq!(n, 0);
+    }
+
+    proptest! {
+        #[test]
+        fn a_bad_record_is_skipped_and_not_taken_as_the_end(at in 0usize..200, bit in 0u8..8) {
+            let (mut b, ends) = bytes();
+            let last = ends[ends.len() - 1];
+            let at = at % last;
+            b[at] ^= 1 << bit;
+            let hit = ends.iter().filter(|&&e| e <= at).count();
+            let mut expected = records();
+            expected.remove(hit);
+            let (got, bad) = read(&b);
+            prop_assert_eq!(got, expected);
+            prop_assert!(bad >= 1);
+        }
+
+        #[test]
+        fn random_bytes_give_no_records(b in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            prop_assert_eq!(read(&b).0.len(), 0);
+        }
+    }
+
+    #[test]
+    fn a_segments_name_is_read_as_it_is_written() {
+        assert_eq!(SegmentName::parse(&name().file_name()), Some(name()));
+        assert_eq!(SegmentName::parse("00-ff.3.1"), None);
+    }
+}

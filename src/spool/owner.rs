@@ -1,0 +1,470 @@
+//! An owner: the one process that drains a range of a spool.
+//!
+//! It holds the range's kernel lock, writes the range's journal, and is the only one that ends passes
+//! in it. `hand_out`, `record` and `release` are one `write` each and never wait for the disk; a
+//! committer thread syncs them as a group every `progress_commit_ms`. When a write or a sync fails, a
+//! new segment is begun from memory, and until that has worked nothing is handed out.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::chunk::{Chunk, DEATHS_BEFORE_SOLO};
+use super::dir::DirSpool;
+use super::error::{Result, SpoolError};
+use super::id::{ChunkName, JobId};
+use super::index::JobIndex;
+use super::journal::{JournalWriter, OpenChunk, Record};
+use super::layout::JobDir;
+use super::own::RangeLock;
+use super::pass::{self, PassEnd};
+use super::recover::Recovered;
+use super::results::Settled;
+use crate::slice::XxRange;
+
+/// A claimed chunk, in the hand of the runner.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    pub handle: u32,
+    pub job: JobId,
+    pub chunk: Arc<Chunk>,
+    /// Passed one recipient at a time: the process has died with it too often.
+    pub solo: bool,
+}
+
+/// What became of a claim.
+#[derive(Debug)]
+pub enum Claim {
+    Claimed(Claimed),
+    /// It could not be read and was put aside: its recipients are quarantined.
+    PutAside,
+    /// The job has been paused, cancelled or removed meanwhile.
+    Gone,
+}
+
+/// See the module.
+pub struct DirOwner {
+    pub(super) spool: DirSpool,
+    _lock: RangeLock,
+    pub range: XxRange,
+    pub recovered: Recovered,
+    shared: Arc<Shared>,
+    pub(super) index: Mutex<JobIndex>,
+    committer: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Wakes the committer.
+    work: Condvar,
+    /// Wakes whoever waits for a sync on a blocking thread.
+    done: Condvar,
+    /// The highest record that is on disk, and whether the journal can be written.
+    synced: watch::Sender<u64>,
+    commit_every: Duration,
+    unsynced_max: u64,
+}
+
+struct State {
+    journal: Option<JournalWriter>,
+    /// Why the journal can't be written now.
+    broken: Option<String>,
+    open: BTreeMap<u32, OpenChunk>,
+    next_handle: u32,
+    /// Records appended so far.
+    appended: u64,
+    /// Recipients settled or handed out since the last sync.
+    unsynced: u64,
+    urgent: bool,
+    /// The committer waits for something to commit.
+    idle: bool,
+    closing: bool,
+}
+
+impl DirSpool {
+    /// Takes the range, recovers what a dead owner left, and begins a journal.
+    pub fn own(&self, range: XxRange) -> Result<DirOwner> {
+        let lock = RangeLock::take(&self.layout.locks(), range)?;
+        self.sweep_incoming()?;
+        let epoch = self.segments()?.iter().map(|s| s.epoch).max().unwrap_or(0);
+        let recovered = self.recover(range)?;
+        let journal = self.first_segment(range, epoch + 1)?;
+        let state = State {
+            journal: Some(journal),
+            broken: None,
+            open: BTreeMap::new(),
+            next_handle: 0,
+            appended: 0,
+            unsynced: 0,
+            urgent: false,
+            idle: false,
+            closing: false,
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            done: Condvar::new(),
+            synced: watch::Sender::new(0),
+            commit_every: Duration::from_millis(self.settings.progress_commit_ms),
+            unsynced_max: self.settings.progress_unsynced_max,
+        });
+        let committer = std::thread::spawn({
+            let shared = shared.clone();
+            move || commit_loop(&shared)
+        });
+        Ok(DirOwner {
+            spool: self.clone(),
+            _lock: lock,
+            range,
+            recovered,
+            shared,
+            index: Mutex::new(JobIndex::new(range)),
+            committer: Some(committer),
+        })
+    }
+
+    fn first_segment(&self, range: XxRange, mut epoch: u32) -> Result<JournalWriter> {
+        loop {
+            // owners of disjoint ranges may choose the same number: the file's name holds the range too
+            let made = JournalWriter::create(
+                self.fs.clone(),
+                &self.layout.journal(),
+                range,
+                epoch,
+                self.settings.journal_segment_bytes,
+            );
+            match made {
+                Err(SpoolError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
+                    epoch += 1;
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+impl DirOwner {
+    /// Claims a chunk: its claim is on disk when this returns. Blocks on the disk.
+    pub fn claim(&self, job: &JobId, name: ChunkName) -> Result<Claim> {
+        let Some(dir) = lock(&self.index).begin(job, name)? else { return Ok(Claim::Gone) };
+        match self.claim_in(&dir, job, name) {
+            Ok(Some(claimed)) => Ok(Claim::Claimed(claimed)),
+            Ok(None) => {
+                lock(&self.index).passed(job, std::iter::empty());
+                Ok(Claim::PutAside)
+            }
+            Err(e) => {
+                lock(&self.index).passed(job, std::iter::once(name));
+                Err(e)
+            }
+        }
+    }
+
+    fn claim_in(&self, dir: &JobDir, job: &JobId, name: ChunkName) -> Result<Option<Claimed>> {
+        let chunk = match pass::read_chunk(&self.spool, dir, name)? {
+            Ok(chunk) if chunk.header.job == *job => Arc::new(chunk),
+            Ok(_) => {
+                self.spool.quarantine_chunk(dir, job, name, "it is another job's")?;
+                return Ok(None);
+            }
+            Err(reason) => {
+                self.spool.quarantine_chunk(dir, job, name, &reason)?;
+                return Ok(None);
+            }
+        };
+        let solo = chunk.header.deaths >= DEATHS_BEFORE_SOLO;
+        let recipients = chunk.len() as u16;
+        let mut state = self.shared.lock();
+        if let Some(why) = &state.broken {
+            return Err(SpoolError::damaged(&self.spool.layout.journal(), why.clone()));
+        }
+        let handle = state.next_handle;
+        state.next_handle += 1;
+        state.open.insert(handle, OpenChunk::new(job.clone(), name, chunk.clone()));
+        let claim = Record::Claim { handle, job: job.clone(), name, recipients };
+        self.shared.append(&mut state, &[claim], 0);
+        self.shared.hurry(&mut state);
+        let mine = state.appended;
+        let (mut state, synced) = self.shared.wait_synced(state, mine);
+        if !synced {
+            // never handed out: a claim that did reach the disk is ended by the next recovery
+            state.open.remove(&handle);
+            let why = state.broken.clone().unwrap_or_else(|| "it isn't synced in time".into());
+            return Err(SpoolError::damaged(&self.spool.layout.journal(), why));
+        }
+        Ok(Some(Claimed { handle, job: job.clone(), chunk, solo }))
+    }
+
+    /// Records that these recipients' content is about to go out. Waits while too much is unsynced.
+    pub async fn hand_out(&self, handle: u32, indices: &[u16]) -> std::result::Result<(), String> {
+        let mut synced = self.shared.synced.subscribe();
+        loop {
+            {
+                let mut state = self.shared.lock();
+                if let Some(why) = &state.broken {
+                    return Err(why.clone());
+                }
+                if state.unsynced < self.shared.unsynced_max {
+                    let Some(open) = state.open.get_mut(&handle) else {
+                        panic!("handle {handle} is not open")
+                    };
+                    for &i in indices {
+                        open.handed[usize::from(i)] = true;
+                    }
+                    let record = Record::Handed { handle, indices: indices.to_vec() };
+                    self.shared.append(&mut state, &[record], indices.len() as u64);
+                    return match &state.broken {
+                        None => Ok(()),
+                        // the caller sends nothing: nothing was handed out
+                        Some(why) => {
+                            let why = why.clone();
+                            if let Some(open) = state.open.get_mut(&handle) {
+                                indices.iter().for_each(|&i| open.handed[usize::from(i)] = false);
+                            }
+                            Err(why)
+                        }
+                    };
+                }
+                self.shared.hurry(&mut state);
+            }
+            if synced.changed().await.is_err() {
+                return Err("the spool is closed".into());
+            }
+        }
+    }
+
+    /// Records the outcomes of recipients of one chunk; `Deferred` ones are settled for this pass.
+    pub fn record(&self, handle: u32, outcomes: Vec<(u16, Settled)>) {
+        let mut state = self.shared.lock();
+        let Some(open) = state.open.get_mut(&handle) else { panic!("handle {handle} is not open") };
+        let n = outcomes.len() as u64;
+        let mut records = Vec::with_capacity(outcomes.len());
+        for (index, mut settled) in outcomes {
+            let at = usize::from(index);
+            settled.possible_repeat |= open.marked[at];
+            // a deferred one that is in doubt as well stays marked in its retry chunk
+            open.marked[at] |= settled.possible_repeat;
+            open.handed[at] = false;
+            open.settled[at] = Some(settled.clone());
+            records.push(Record::Outcome { handle, index, settled });
+        }
+        self.shared.append(&mut state, &records, n);
+    }
+
+    /// Takes back recipients of whom it is certain that nothing was delivered.
+    pub fn release(&self, handle: u32, indices: &[u16]) {
+        let mut state = self.shared.lock();
+        let Some(open) = state.open.get_mut(&handle) else { panic!("handle {handle} is not open") };
+        let handed = indices.iter().any(|&i| open.handed[usize::from(i)]);
+        for &i in indices {
+            open.handed[usize::from(i)] = false;
+        }
+        if handed {
+            self.shared.append(&mut state, &[Record::Released { handle, indices: indices.to_vec() }], 0);
+        }
+    }
+
+    /// Takes back recipients that may have been delivered and are to be sent again.
+    pub fn mark(&self, handle: u32, indices: &[u16]) {
+        let mut state = self.shared.lock();
+        let Some(open) = state.open.get_mut(&handle) else { panic!("handle {handle} is not open") };
+        for &i in indices {
+            open.marked[usize::from(i)] = true;
+            open.handed[usize::from(i)] = false;
+        }
+        let indices = indices.to_vec();
+        let records =
+            [Record::Mark { handle, indices: indices.clone() }, Record::Released { handle, indices }];
+        self.shared.append(&mut state, &records, 0);
+    }
+
+    /// Ends the pass of a chunk, complete or not: what isn't settled goes into a remainder. Blocks on
+    /// the disk; on an error the chunk stays open and this can be called again.
+    pub fn finish(&self, handle: u32) -> Result<PassEnd> {
+        let open = {
+            let state = self.shared.lock();
+            let Some(open) = state.open.get(&handle) else { panic!("handle {handle} is not open") };
+            assert!(!open.handed.contains(&true), "chunk {} is ended with content in flight", open.name);
+            open.clone()
+        };
+        let dir = lock(&self.index).dir_of(&open.job)?;
+        let settled = open.settled.iter().any(Option::is_some);
+        let deaths = if settled { 0 } else { open.chunk.header.deaths };
+        let ended = pass::end_pass(&self.spool, &dir, &open, deaths, None)?;
+        {
+            let mut state = self.shared.lock();
+            state.open.remove(&handle);
+            self.shared.append(&mut state, &[Record::Passed { handle }], 0);
+        }
+        lock(&self.index).passed(&open.job, ended.children.iter().map(|c| c.name));
+        Ok(ended)
+    }
+
+    /// The chunks in hand.
+    pub fn open_handles(&self) -> Vec<u32> {
+        self.shared.lock().open.keys().copied().collect()
+    }
+
+    /// Ends the ownership in order: nothing may be open. The journal goes.
+    pub fn close(mut self) -> Result<()> {
+        self.stop_committer();
+        let journal = {
+            let mut state = self.shared.lock();
+            assert!(state.open.is_empty(), "{} chunks are open at the end", state.open.len());
+            state.journal.take()
+        };
+        match journal {
+            Some(journal) => journal.close(),
+            None => Ok(()),
+        }
+    }
+
+    fn stop_committer(&mut self) {
+        self.shared.lock().closing = true;
+        self.shared.work.notify_all();
+        if let Some(thread) = self.committer.take() {
+            assert!(thread.join().is_ok(), "the committer panicked");
+        }
+    }
+}
+
+impl Drop for DirOwner {
+    fn drop(&mut self) {
+        if self.committer.is_some() {
+            self.stop_committer();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Appends, and on an error leaves it to the committer to begin a new segment from memory.
+    fn append(&self, state: &mut State, records: &[Record], recipients: u64) {
+        state.appended += 1;
+        state.unsynced += recipients;
+        if state.broken.is_none()
+            && let Some(journal) = &mut state.journal
+            && let Err(e) = journal.append(records)
+        {
+            tracing::error!("{e}; a new journal segment is begun");
+            state.broken = Some(e.to_string());
+            state.urgent = true;
+        }
+        // a wake-up costs a system call: only when the committer sleeps without a time limit
+        if state.idle {
+            state.idle = false;
+            self.work.notify_one();
+        }
+    }
+
+    fn hurry(&self, state: &mut State) {
+        if !state.urgent {
+            state.urgent = true;
+            state.idle = false;
+            self.work.notify_one();
+        }
+    }
+
+    /// Waits until a record is on disk; false when the journal can't be written.
+    fn wait_synced<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        record: u64,
+    ) -> (MutexGuard<'a, State>, bool) {
+        // a new segment is tried at once after an error; beyond that the caller comes again
+        let until = Instant::now() + Duration::from_millis(100);
+        loop {
+            if *self.synced.borrow() >= record {
+                return (state, true);
+            }
+            if state.closing || (state.broken.is_some() && Instant::now() > until) {
+                return (state, false);
+            }
+            let (next, _) =
+                self.done.wait_timeout(state, Duration::from_millis(20)).unwrap_or_else(|e| e.into_inner());
+            state = next;
+        }
+    }
+}
+
+fn commit_loop(shared: &Shared) {
+    let mut last = Instant::now();
+    loop {
+        let (file, upto, recipients) = {
+            let mut state = shared.lock();
+            while !state.closing && (state.appended == *shared.synced.borrow() && state.broken.is_none()) {
+                state.idle = true;
+                state = shared.work.wait(state).unwrap_or_else(|e| e.into_inner());
+            }
+            if state.closing && state.appended == *shared.synced.borrow() {
+                return;
+            }
+            // gather a group, unless somebody waits
+            while !state.urgent && !state.closing && last.elapsed() < shared.commit_every {
+                let left = shared.commit_every.saturating_sub(last.elapsed());
+                let (next, _) = shared.work.wait_timeout(state, left).unwrap_or_else(|e| e.into_inner());
+                state = next;
+            }
+            state.urgent = false;
+            state.idle = false;
+            last = Instant::now();
+            if state.broken.is_some() || state.journal.as_ref().is_some_and(JournalWriter::is_full) {
+                rotate(shared, &mut state);
+                if state.broken.is_some() {
+                    if state.closing {
+                        return;
+                    }
+                    drop(state);
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                continue;
+            }
+            let Some(journal) = &state.journal else { return };
+            (journal.file(), state.appended, state.unsynced)
+        };
+        match file.sync() {
+            Ok(()) => {
+                let mut state = shared.lock();
+                state.unsynced -= recipients.min(state.unsynced);
+                shared.synced.send_replace(upto);
+                drop(state);
+                shared.done.notify_all();
+            }
+            Err(e) => {
+                tracing::error!("the journal can't be synced: {e}; a new segment is begun");
+                shared.lock().broken = Some(e.to_string());
+            }
+        }
+    }
+}
+
+/// Begins a new segment with everything that is open; on an error the journal stays broken.
+fn rotate(shared: &Shared, state: &mut State) {
+    let State { journal, open, .. } = state;
+    let Some(journal) = journal else { return };
+    match journal.rotate(&mut open.iter().map(|(h, c)| (*h, c))) {
+        Ok(()) => {
+            state.broken = None;
+            state.unsynced = 0;
+            shared.synced.send_replace(state.appended);
+            shared.done.notify_all();
+        }
+        Err(e) => {
+            if state.broken.is_none() {
+                tracing::error!("no new journal segment: {e}; nothing is sent until there is one");
+            }
+            state.broken = Some(e.to_string());
+            shared.synced.send_modify(|_| {});
+        }
+    }
+}
+
+pub(super) fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(|e| e.into_inner())
+}

@@ -1,0 +1,161 @@
+//! Recovery: what a dead owner had in hand is brought to a state that needs no journal.
+//!
+//! Every open pass is ended: settled recipients get their results, the rest a remainder chunk in which
+//! those that may have been sent are marked (or, under `on_doubt = hold`, are `in_doubt` for good).
+//! It can be cut short at any point and run again.
+
+use super::chunk::DEATHS_BEFORE_SOLO;
+use super::dir::DirSpool;
+use super::error::{At, Result, SpoolError};
+use super::hold::Hold;
+use super::id::{ChunkName, JobId, Outcome};
+use super::job::{JobMeta, OnDoubt};
+use super::journal::OpenChunk;
+use super::pass::{end_pass, live_chunks, read_chunk};
+use super::replay::Replayed;
+use super::results::Settled;
+use crate::clock;
+use crate::slice::XxRange;
+
+/// What recovery did, for the log and the summary.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recovered {
+    pub chunks: u64,
+    pub settled: u64,
+    /// Recipients marked as possible repeats, or held in doubt.
+    pub doubtful: u64,
+    pub quarantined: u64,
+}
+
+impl DirSpool {
+    /// Ends every pass that a dead owner left open in the range, then unlinks the journals that nobody
+    /// needs any more. Only for the owner of the range.
+    pub(super) fn recover(&self, range: XxRange) -> Result<Recovered> {
+        let mut did = Recovered::default();
+        for (job, chunks) in self.replay(range)? {
+            let (_, dir) = match self.find(&job) {
+                Err(SpoolError::NoSuchJob(_)) => continue,
+                other => other?,
+            };
+            // no command renames the job while this is held
+            let Some(_hold) = Hold::shared(&dir)? else {
+                return Err(SpoolError::Busy { job: job.to_string(), seconds: 0 });
+            };
+            let meta = self.meta_of(&dir)?;
+            for (name, replayed) in chunks {
+                let result = dir.result(name);
+                if self.fs.exists(&result).at("look at", &result)? {
+                    continue;
+                }
+                self.recover_chunk(&job, &meta, &dir, name, &replayed, &mut did)?;
+            }
+        }
+        self.unlink_resolved(range)?;
+        if did.chunks > 0 {
+            tracing::info!(
+                "recovered {} chunks of a dead owner: {} outcomes kept, {} recipients in doubt",
+                did.chunks,
+                did.settled,
+                did.doubtful
+            );
+        }
+        Ok(did)
+    }
+
+    fn recover_chunk(
+        &self,
+        job: &JobId,
+        meta: &JobMeta,
+        dir: &super::layout::JobDir,
+        name: ChunkName,
+        replayed: &Replayed,
+        did: &mut Recovered,
+    ) -> Result<()> {
+        let chunk = match read_chunk(self, dir, name) {
+            Ok(Ok(chunk)) => chunk,
+            // claim finds it again and puts it aside
+            Ok(Err(reason)) => {
+                tracing::error!("{}: {reason}", dir.chunk(name).display());
+                return Ok(());
+            }
+            Err(e) if e.is_not_found() => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        let mut open = OpenChunk::new(job.clone(), name, chunk.into());
+        let n = open.chunk.len() as u16;
+        for (&i, s) in replayed.settled.iter().filter(|(i, _)| **i < n) {
+            open.settled[usize::from(i)] = Some(s.clone());
+        }
+        for &i in replayed.marked.iter().filter(|i| **i < n) {
+            open.marked[usize::from(i)] = true;
+        }
+        let deaths = if replayed.settled.is_empty() { open.chunk.header.deaths.saturating_add(1) } else { 0 };
+        let solo = open.chunk.header.deaths >= DEATHS_BEFORE_SOLO && replayed.handed.len() == 1;
+        let solo_died = replayed.handed.first().copied().filter(|_| solo);
+        let now = clock::now_us();
+        for i in 0..n {
+            let at = usize::from(i);
+            if open.settled[at].is_some() || !(replayed.power_cut || replayed.handed.contains(&i)) {
+                continue;
+            }
+            did.doubtful += 1;
+            open.marked[at] = true;
+            let attempts = open.chunk.recipient(at).map_or(0, |r| r.state.attempts);
+            let solo_deaths = open.chunk.recipient(at).map_or(0, |r| r.state.solo_deaths);
+            if meta.on_doubt == OnDoubt::Hold {
+                let why = if replayed.power_cut {
+                    "the machine went down with it in hand"
+                } else {
+                    "the process died with it in hand"
+                };
+                open.settled[at] =
+                    Some(Settled::local(Outcome::InDoubt, attempts.saturating_add(1), now, why));
+            } else if solo_died == Some(i) && solo_deaths + 1 >= DEATHS_BEFORE_SOLO {
+                let why =
+                    format!("the process died {} times with this recipient alone in hand", solo_deaths + 1);
+                open.settled[at] = Some(Settled::local(Outcome::Quarantined, attempts, now, why));
+                did.quarantined += 1;
+            }
+        }
+        // an older pass of the same family may have been cut short before its children had their names
+        live_chunks(self, dir, name.xx())?;
+        did.chunks += 1;
+        did.settled += replayed.settled.len() as u64;
+        end_pass(self, dir, &open, deaths, solo_died).map(drop)
+    }
+
+    /// Unlinks segments of dead owners in which every claim has its results.
+    fn unlink_resolved(&self, range: XxRange) -> Result<()> {
+        for name in self.segments()? {
+            if !name.range.overlaps(range) {
+                continue;
+            }
+            // a dead journal that reaches beyond this range may hold claims of the rest
+            if !range.covers(name.range) && !self.claims_resolved(name.range)? {
+                continue;
+            }
+            let path = self.layout.journal().join(name.file_name());
+            match self.fs.remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).at("remove", &path),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn claims_resolved(&self, range: XxRange) -> Result<bool> {
+        for (job, chunks) in self.replay(range)? {
+            let dir = match self.find(&job) {
+                Err(SpoolError::NoSuchJob(_)) => continue,
+                other => other?.1,
+            };
+            for name in chunks.into_keys() {
+                let result = dir.result(name);
+                if !self.fs.exists(&result).at("look at", &result)? {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+}

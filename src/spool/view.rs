@@ -1,0 +1,264 @@
+//! What a job has come to, read from the disk: results, waiting chunks, and the journal's last word.
+//!
+//! One definition of the counts for every command. Reads only; may run beside an owner, and then tells
+//! a moment that was.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::dir::DirSpool;
+use super::error::{At, Result, SpoolError};
+use super::id::{ChunkDigest, ChunkName, Counts, JobId, Outcome};
+use super::job::{JobMeta, OnDoubt, Standing};
+use super::layout::{JobDir, JobState};
+use super::own;
+use super::pass::read_chunk;
+use super::replay::Replayed;
+use super::results::{self, Child, ResultsHeader};
+use crate::slice::XxRange;
+
+/// A job as `jobs` and `job show` tell it.
+#[derive(Debug, Clone)]
+pub struct JobView {
+    pub job: JobId,
+    pub state: JobState,
+    pub meta: JobMeta,
+    pub standing: Standing,
+    pub counts: Counts,
+    /// Chunks whose pass has not ended, with when they are due.
+    pub waiting: Vec<Child>,
+    /// What could not be read while counting.
+    pub damage: Vec<String>,
+}
+
+/// The chunks of a job: those passed, with their results' headers, and those that wait.
+pub(super) struct Family {
+    pub passed: HashMap<ChunkName, ResultsHeader>,
+    pub waiting: BTreeMap<ChunkName, Child>,
+    pub damage: Vec<String>,
+}
+
+impl DirSpool {
+    /// Every job, in the order of ids. One that can't be read is reported by its error.
+    pub fn views(&self) -> Result<Vec<Result<JobView>>> {
+        Ok(self.list_jobs()?.into_iter().map(|(job, _)| self.view(&job)).collect())
+    }
+
+    pub fn view(&self, job: &JobId) -> Result<JobView> {
+        let (state, dir) = self.find(job)?;
+        match self.view_at(state, &dir, job) {
+            // renamed while we looked
+            Err(e) if e.is_not_found() => {
+                let (state, dir) = self.find(job)?;
+                self.view_at(state, &dir, job)
+            }
+            other => other,
+        }
+    }
+
+    pub(super) fn view_at(&self, state: JobState, dir: &JobDir, job: &JobId) -> Result<JobView> {
+        let meta = self.meta_of(dir)?;
+        let standing = self.standing_of(dir)?;
+        if state == JobState::Done
+            && let Some(summary) = self.summary_of(dir)?
+        {
+            let counts = summary.counts();
+            return Ok(JobView {
+                job: job.clone(),
+                state,
+                meta,
+                standing,
+                counts,
+                waiting: vec![],
+                damage: vec![],
+            });
+        }
+        let overlay = self.overlay(job)?;
+        let family = self.family(dir, job, &meta)?;
+        let mut counts = Counts::default();
+        for header in family.passed.values() {
+            counts.merge(&header.counts);
+        }
+        for child in family.waiting.values() {
+            match overlay.get(&child.name) {
+                Some(replayed) => self.count_open(dir, child, replayed, &meta, &mut counts)?,
+                None => {
+                    counts.add(Outcome::Deferred, u64::from(child.deferred));
+                    counts.add(Outcome::Pending, u64::from(child.recipients - child.deferred));
+                    counts.possible_repeats += u64::from(child.marked);
+                }
+            }
+        }
+        if state == JobState::Cancelled {
+            for open in [Outcome::Pending, Outcome::Deferred] {
+                let n = counts.of(open);
+                counts.sub(open, n);
+                counts.add(Outcome::Cancelled, n);
+            }
+        }
+        let waiting = family.waiting.into_values().collect();
+        Ok(JobView { job: job.clone(), state, meta, standing, counts, waiting, damage: family.damage })
+    }
+
+    /// What the journals say of this job's open chunks. Of chunks in a running owner's hand nothing is
+    /// in doubt yet.
+    pub(super) fn overlay(&self, job: &JobId) -> Result<BTreeMap<ChunkName, Replayed>> {
+        let mut open = self.replay(XxRange::ALL)?.remove(job).unwrap_or_default();
+        if !open.is_empty() {
+            let owned = own::owners(&self.layout.locks())?;
+            for (name, replayed) in &mut open {
+                if owned.iter().any(|o| o.range.contains(name.xx())) {
+                    replayed.handed.clear();
+                    replayed.power_cut = false;
+                }
+            }
+        }
+        Ok(open)
+    }
+
+    fn count_open(
+        &self,
+        dir: &JobDir,
+        child: &Child,
+        replayed: &Replayed,
+        meta: &JobMeta,
+        counts: &mut Counts,
+    ) -> Result<()> {
+        let chunk = match read_chunk(self, dir, child.name)? {
+            Ok(chunk) => chunk,
+            Err(_) => {
+                counts.add(Outcome::Pending, u64::from(child.recipients));
+                return Ok(());
+            }
+        };
+        for i in 0..chunk.len() {
+            let (outcome, repeat) = state_of(&chunk, i, Some(replayed), meta.on_doubt);
+            counts.add(outcome, 1);
+            counts.possible_repeats += u64::from(repeat);
+        }
+        Ok(())
+    }
+
+    /// Lists a job's chunks and results, and reads every results' header.
+    pub(super) fn family(&self, dir: &JobDir, job: &JobId, meta: &JobMeta) -> Result<Family> {
+        let manifest = self.manifest_of(dir, meta)?;
+        let mut family = Family { passed: HashMap::new(), waiting: BTreeMap::new(), damage: Vec::new() };
+        let mut known: Vec<Child> = Vec::with_capacity(manifest.chunks.len());
+        for (number, entry) in manifest.chunks.iter().enumerate() {
+            let name = ChunkName { due_us: entry.due_us, digest: ChunkDigest::of(job, number as u32) };
+            known.push(Child { name, recipients: entry.recipients, deferred: 0, marked: 0 });
+        }
+        let mut results = HashSet::new();
+        for folder in self.names(&dir.results())? {
+            let path = dir.results().join(&folder);
+            results.extend(self.names(&path)?.iter().filter_map(|n| ChunkName::parse(n)));
+        }
+        while let Some(child) = known.pop() {
+            if !results.contains(&child.name) {
+                family.waiting.insert(child.name, child);
+                continue;
+            }
+            match self.results_header(dir, child.name)? {
+                Ok(header) => {
+                    known.extend(header.children.iter().copied());
+                    family.passed.insert(child.name, header);
+                }
+                Err(reason) => {
+                    // passed, and nobody knows how: never sent again by itself
+                    let mut counts = Counts::default();
+                    counts.add(Outcome::Quarantined, u64::from(child.recipients));
+                    family.passed.insert(child.name, ResultsHeader { children: vec![], counts });
+                    family.damage.push(format!("{}: {reason}", dir.result(child.name).display()));
+                }
+            }
+        }
+        Ok(family)
+    }
+
+    fn results_header(
+        &self,
+        dir: &JobDir,
+        name: ChunkName,
+    ) -> Result<std::result::Result<ResultsHeader, String>> {
+        let path = dir.result(name);
+        let file = self.fs.open(&path).at("open", &path)?;
+        // a header with a few children fits; else all of it is read
+        let mut head = [0; 1024];
+        let n = file.read_at(&mut head, 0).at("read", &path)?;
+        if let Ok(header) = results::header(&head[..n]) {
+            return Ok(Ok(header));
+        }
+        let bytes = self.fs.read(&path).at("read", &path)?;
+        Ok(results::header(&bytes))
+    }
+
+    /// How many jobs, chunks and recipients wait in each of `slices`, and the oldest due time.
+    pub fn backlog(&self, slices: u32) -> Result<Vec<SliceBacklog>> {
+        let mut all = vec![SliceBacklog::default(); slices as usize];
+        for view in self.views()? {
+            let Ok(view) = view else { continue };
+            if view.state != JobState::Active {
+                continue;
+            }
+            for child in &view.waiting {
+                let slot = &mut all[crate::slice::slice_of(child.name.xx(), slices) as usize];
+                slot.chunks += 1;
+                slot.recipients += u64::from(child.recipients);
+                let due = child.name.due_us;
+                slot.oldest_due_us = Some(slot.oldest_due_us.map_or(due, |d| d.min(due)));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The ranges that are owned now.
+    pub fn owners(&self) -> Result<Vec<own::OwnedRange>> {
+        own::owners(&self.layout.locks())
+    }
+}
+
+/// What waits in a slice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SliceBacklog {
+    pub chunks: u64,
+    pub recipients: u64,
+    pub oldest_due_us: Option<u64>,
+}
+
+/// Where one recipient of an unended pass stands, and whether it may have been sent before.
+pub(super) fn state_of(
+    chunk: &super::chunk::Chunk,
+    i: usize,
+    replayed: Option<&Replayed>,
+    on_doubt: OnDoubt,
+) -> (Outcome, bool) {
+    let Ok(record) = chunk.recipient(i) else { return (Outcome::Quarantined, false) };
+    let waiting = if record.state.attempts > 0 { Outcome::Deferred } else { Outcome::Pending };
+    let Some(replayed) = replayed else { return (waiting, record.state.possible_repeat) };
+    let index = i as u16;
+    let marked = record.state.possible_repeat || replayed.marked.contains(&index);
+    match replayed.settled.get(&index) {
+        Some(s) => (s.outcome, marked || s.possible_repeat),
+        None if replayed.power_cut || replayed.handed.contains(&index) => match on_doubt {
+            OnDoubt::Resend => (waiting, true),
+            OnDoubt::Hold => (Outcome::InDoubt, true),
+        },
+        None => (waiting, marked),
+    }
+}
+
+impl JobView {
+    /// Fails when the counts don't sum to the job's recipients.
+    pub fn check_sum(&self) -> Result<()> {
+        if self.counts.total() == self.meta.recipients {
+            return Ok(());
+        }
+        Err(SpoolError::Damaged {
+            path: self.job.as_str().into(),
+            reason: format!(
+                "{} recipients are accounted for, of {}",
+                self.counts.total(),
+                self.meta.recipients
+            ),
+        })
+    }
+}
