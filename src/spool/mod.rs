@@ -1,4 +1,22 @@
-//! The durable queue. (Being written: see the submodules.)
+//! The durable queue: jobs, chunks, progress.
+//!
+//! Directory equals state; every change of state is one rename; a submission is all or nothing.
+//!
+//! | folder | state of a job | leaves it by |
+//! | --- | --- | --- |
+//! | `incoming/<job>` | being written, or being removed; swept when nobody locks it | commit → `active` |
+//! | `active/<job>` | drained | all final → `done`; breaker → `paused`; `job cancel` → `cancelled` |
+//! | `paused/<job>` | left alone | `job resume` → `active`; `job cancel` → `cancelled` |
+//! | `cancelled/<job>`, `done/<job>` | ended; report kept | `job remove` |
+//!
+//! Guarantees. Nothing committed is ever lost. After a process death at most N × D × R recipients may
+//! be sent twice, after a power cut also at most `progress_unsynced_max` more, and each that may have
+//! been is marked `possible_repeat`. An orderly end (signal, pause, cancel, rotation) costs nothing.
+//! What can't be read costs itself alone: it goes to `quarantine/` with the reason, the rest goes on.
+//!
+//! No other stage knows a path: they use [`Spool`] and [`Owner`]. Errors: [`SpoolError`].
+
+mod api;
 pub mod check;
 pub mod chunk;
 pub mod codec;
@@ -25,7 +43,22 @@ mod state;
 pub mod submission;
 pub mod view;
 
+pub use api::{Owner, Spool};
+pub use check::Checked;
+pub use chunk::{Chunk, RecipientRecord};
+pub use dir::{DirSpool, Settings};
 pub use error::SpoolError;
+pub use id::{ChunkName, Counts, JobId, Outcome};
+pub use index::JobDue;
+pub use job::{JobMeta, OnDoubt};
+pub use layout::JobState;
+pub use owner::{Claim, Claimed};
+pub use pass::PassEnd;
+pub use recover::Recovered;
+pub use report::ReportLine;
+pub use results::Settled;
+pub use submission::{Begin, Submission};
+pub use view::JobView;
 
 #[cfg(test)]
 mod tests;

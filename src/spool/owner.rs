@@ -201,39 +201,39 @@ impl DirOwner {
     /// Records that these recipients' content is about to go out. Waits while too much is unsynced.
     pub async fn hand_out(&self, handle: u32, indices: &[u16]) -> std::result::Result<(), String> {
         let mut synced = self.shared.synced.subscribe();
-        loop {
-            {
-                let mut state = self.shared.lock();
-                if let Some(why) = &state.broken {
-                    return Err(why.clone());
-                }
-                if state.unsynced < self.shared.unsynced_max {
-                    let Some(open) = state.open.get_mut(&handle) else {
-                        panic!("handle {handle} is not open")
-                    };
-                    for &i in indices {
-                        open.handed[usize::from(i)] = true;
-                    }
-                    let record = Record::Handed { handle, indices: indices.to_vec() };
-                    self.shared.append(&mut state, &[record], indices.len() as u64);
-                    return match &state.broken {
-                        None => Ok(()),
-                        // the caller sends nothing: nothing was handed out
-                        Some(why) => {
-                            let why = why.clone();
-                            if let Some(open) = state.open.get_mut(&handle) {
-                                indices.iter().for_each(|&i| open.handed[usize::from(i)] = false);
-                            }
-                            Err(why)
-                        }
-                    };
-                }
-                self.shared.hurry(&mut state);
-            }
+        while !self.try_hand_out(handle, indices)? {
             if synced.changed().await.is_err() {
                 return Err("the spool is closed".into());
             }
         }
+        Ok(())
+    }
+
+    /// The same without waiting: false when too much is unsynced. On an error nothing was handed out.
+    pub fn try_hand_out(&self, handle: u32, indices: &[u16]) -> std::result::Result<bool, String> {
+        let mut state = self.shared.lock();
+        if let Some(why) = &state.broken {
+            return Err(why.clone());
+        }
+        if state.unsynced >= self.shared.unsynced_max {
+            self.shared.hurry(&mut state);
+            return Ok(false);
+        }
+        let record = Record::Handed { handle, indices: indices.to_vec() };
+        self.shared.append(&mut state, &[record], indices.len() as u64);
+        if let Some(why) = &state.broken {
+            return Err(why.clone());
+        }
+        let Some(open) = state.open.get_mut(&handle) else { panic!("handle {handle} is not open") };
+        for &i in indices {
+            open.handed[usize::from(i)] = true;
+        }
+        Ok(true)
+    }
+
+    /// Why the journal can't be written now, if so.
+    pub fn journal_error(&self) -> Option<String> {
+        self.shared.lock().broken.clone()
     }
 
     /// Records the outcomes of recipients of one chunk; `Deferred` ones are settled for this pass.
