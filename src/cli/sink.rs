@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::sink::{Scenario, Settings, Sink, SinkConfig, SinkHandle, Snapshot};
+use crate::sink::{Scenario, Settings, Sink, SinkConfig, SinkError, SinkHandle, Snapshot};
 
 /// Take mail, count it, prove what arrived, and misbehave on demand (docs/sink.md)
 #[derive(Debug, Clone, clap::Args)]
@@ -44,7 +44,7 @@ pub struct SinkArgs {
 /// Runs until SIGINT or SIGTERM. Gives the exit code 0.
 ///
 /// # Errors
-/// A [`crate::sink::SinkError`] (its `exit_code` is the command's), or an I/O error on stdout, signals
+/// A [`crate::sink::SinkError`] (its `exit_code()` is the command's), or an I/O error on stdout, signals
 /// or the port file.
 pub async fn run(args: SinkArgs, json: bool) -> anyhow::Result<u8> {
     let scenario = args.scenario.as_deref().map(Scenario::load).transpose()?;
@@ -74,9 +74,10 @@ pub async fn run(args: SinkArgs, json: bool) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-async fn resolve(listen: &str) -> anyhow::Result<SocketAddr> {
-    let remedy = || format!("--listen {listen}: write ADDRESS:PORT, for instance 127.0.0.1:2525 or [::1]:0");
-    tokio::net::lookup_host(listen).await.with_context(remedy)?.next().with_context(remedy)
+async fn resolve(listen: &str) -> Result<SocketAddr, SinkError> {
+    let wrong = |what: String| SinkError::Address { listen: listen.to_owned(), what };
+    let mut found = tokio::net::lookup_host(listen).await.map_err(|e| wrong(e.to_string()))?;
+    found.next().ok_or_else(|| wrong("the name has no address".to_owned()))
 }
 
 /// Under a temporary name first: who waits for the file never reads half an address.
@@ -169,6 +170,7 @@ mod tests {
     fn an_address_without_a_port_is_refused_with_the_remedy() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let error = runtime.block_on(resolve("127.0.0.1")).unwrap_err();
-        assert!(format!("{error:#}").contains("127.0.0.1:2525"));
+        assert!(error.to_string().contains("127.0.0.1:2525"));
+        assert_eq!(error.exit_code(), 64);
     }
 }

@@ -49,13 +49,13 @@ impl Ledger {
         let file = match ledger {
             Some(path) => {
                 let open = OpenOptions::new().create(true).append(true).open(path);
-                let file = open.map_err(|source| SinkError::LedgerOpen { path: path.into(), source })?;
+                let file = open.map_err(|cause| SinkError::LedgerOpen { path: path.into(), cause })?;
                 Some((path.to_owned(), Mutex::new(file)))
             }
             None => None,
         };
         if let Some(path) = store {
-            std::fs::create_dir_all(path).map_err(|source| SinkError::Store { path: path.into(), source })?;
+            std::fs::create_dir_all(path).map_err(|cause| SinkError::Store { path: path.into(), cause })?;
         }
         Ok(Self { file, store: store.map(Path::to_owned), failed: Mutex::new(None) })
     }

@@ -64,7 +64,7 @@ impl Scenario {
     /// [`SinkError::ScenarioRead`]; [`SinkError::Scenario`] with the line and the remedy.
     pub fn load(path: &Path) -> Result<Self, SinkError> {
         let text = std::fs::read_to_string(path)
-            .map_err(|source| SinkError::ScenarioRead { path: path.into(), source })?;
+            .map_err(|cause| SinkError::ScenarioRead { path: path.into(), cause })?;
         Self::parse(&text, path)
     }
 

@@ -119,7 +119,7 @@ impl Sink {
             return Err(SinkError::NoRuntime);
         }
         let ledger = Ledger::open(config.ledger.as_deref(), config.store.as_deref())?;
-        let refused = |source| SinkError::Listen { addr: config.listen, source };
+        let refused = |cause| SinkError::Listen { addr: config.listen, cause };
         let listener = listen(config.listen).map_err(refused)?;
         let addr = listener.local_addr().map_err(refused)?;
         let scenario = config.scenario.unwrap_or_default();
@@ -137,6 +137,9 @@ impl Sink {
             taken: AtomicU64::new(0),
         });
         let stop = shared.stop.subscribe();
+        // Closed before anyone can know the address, if that is how the scenario starts.
+        let refuse = shared.timeline.subscribe().borrow().refuse_connects;
+        let listener = (!refuse).then_some(listener);
         let server = tokio::spawn(serve(Arc::clone(&shared), listener, addr, stop));
         Ok(SinkHandle { addr, shared, server: Some(server) })
     }
@@ -193,11 +196,10 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 
 async fn serve(
     shared: Arc<Shared>,
-    listener: TcpListener,
+    mut listener: Option<TcpListener>,
     addr: SocketAddr,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut listener = Some(listener);
     let mut sessions = JoinSet::new();
     let mut behaviour = shared.timeline.subscribe();
     let mut times = shared.timeline.times();
@@ -267,7 +269,7 @@ fn admit(shared: &Arc<Shared>, stream: TcpStream, sessions: &mut JoinSet<()>) {
         tracing::debug!("connection {connection}: no TCP_NODELAY: {e}");
     }
     let max = shared.timeline.subscribe().borrow().connections_max;
-    if max.is_some_and(|max| shared.open() >= max) {
+    if max > 0 && shared.open() >= max {
         add(&shared.counters.connections_refused, 1);
         let shared = Arc::clone(shared);
         sessions.spawn(async move {

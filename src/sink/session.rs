@@ -20,6 +20,12 @@ use super::server::Shared;
 use super::settings::{Behaviour, Fault, Stage};
 use super::wire::{Fill, Wire};
 
+/// The behaviour in force, in the session's own copy: its count is touched at each command, and sessions
+/// on several cores would contend for a common one.
+fn own(behaviours: &mut watch::Receiver<Arc<Behaviour>>) -> Arc<Behaviour> {
+    Arc::new(Behaviour::clone(&behaviours.borrow_and_update()))
+}
+
 /// How a session goes on after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flow {
@@ -71,7 +77,7 @@ pub(super) struct Session {
 impl Session {
     pub fn new(shared: Arc<Shared>, stream: TcpStream, connection: u64, open: Open) -> Self {
         let mut behaviours = shared.timeline.subscribe();
-        let behaviour = Arc::clone(&behaviours.borrow_and_update());
+        let behaviour = own(&mut behaviours);
         Self {
             connection,
             wire: Wire::new(stream, shared.stop.subscribe()),
@@ -197,7 +203,7 @@ impl Session {
         bytes::Buf::advance(&mut self.wire.input, octets);
         let too_long = std::mem::take(&mut self.skipping_line) || octets > LINE_OCTETS_MAX;
         if self.behaviours.has_changed().unwrap_or(false) {
-            self.behaviour = Arc::clone(&self.behaviours.borrow_and_update());
+            self.behaviour = own(&mut self.behaviours);
         }
         let flow = if self.after_dot > 0 {
             self.after_dot = self.after_dot.saturating_sub(octets);

@@ -22,7 +22,7 @@ pub struct Settings {
     /// Wait before the banner, in ms
     #[arg(long, value_name = "MS")]
     pub banner_delay_ms: Option<u64>,
-    /// Say 421 4.7.0 to every connection past K
+    /// Say 421 4.7.0 to every connection past K; 0: no limit
     #[arg(long, value_name = "K")]
     pub connections_max: Option<u64>,
     /// Fail at a stage: STAGE=CODE%PERCENT, e.g. rcpt=451%5; stages: connect, banner, ehlo, mail, rcpt,
@@ -36,10 +36,10 @@ pub struct Settings {
     #[arg(long, value_name = "PERCENT")]
     pub drop_after_dot_percent: Option<Percent>,
     /// Say 452 4.3.1 to every MAIL
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub storage_full: Option<bool>,
     /// Close the listener: connects are refused, sessions go on
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub refuse_connects: Option<bool>,
     /// Past K open connections a message takes SERVICE_US × (open / K)²; 0: no knee
     #[arg(long, value_name = "K")]
@@ -64,10 +64,10 @@ pub struct Settings {
     #[arg(long, value_name = "COUNT")]
     pub recipients_per_transaction_max: Option<u64>,
     /// Say 503 to whatever follows the final dot in its group, as Haraka does
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub no_group_across_dot: Option<bool>,
     /// Say 554 and close where input comes before the reply that it must wait for, as Exim does
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub strict_sync: Option<bool>,
 }
 
@@ -110,7 +110,7 @@ pub(super) struct Behaviour {
     pub size_max_octets: u64,
     pub latency_ms: u64,
     pub banner_delay_ms: u64,
-    pub connections_max: Option<u64>,
+    pub connections_max: u64,
     pub fail: Vec<FailRule>,
     pub drop_before_dot: Percent,
     pub drop_after_dot: Percent,
@@ -143,7 +143,7 @@ impl From<&Settings> for Behaviour {
             size_max_octets: s.size_max.unwrap_or(SIZE_MAX_OCTETS_DEFAULT),
             latency_ms: s.latency_ms.unwrap_or(0),
             banner_delay_ms: s.banner_delay_ms.unwrap_or(0),
-            connections_max: s.connections_max,
+            connections_max: s.connections_max.unwrap_or(0),
             fail: s.fail.clone().unwrap_or_default(),
             drop_before_dot: s.drop_before_dot_percent.unwrap_or_default(),
             drop_after_dot: s.drop_after_dot_percent.unwrap_or_default(),
