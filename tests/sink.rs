@@ -3,6 +3,8 @@
 #[path = "sink/client.rs"]
 mod client;
 
+#[path = "sink/command.rs"]
+mod command;
 #[path = "sink/content.rs"]
 mod content;
 #[path = "sink/dialogue.rs"]

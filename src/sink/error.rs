@@ -22,7 +22,7 @@ pub enum SinkError {
     LedgerWrite { path: PathBuf, times: u64, first: String },
     #[error("{}: the store can't be used: {cause}; name a folder that you may write to", path.display())]
     Store { path: PathBuf, cause: io::Error },
-    #[error("{}: the scenario can't be read: {cause}", path.display())]
+    #[error("{}: the scenario can't be read: {cause}; check its path and permissions", path.display())]
     ScenarioRead { path: PathBuf, cause: io::Error },
     #[error("{}, line {line}: {what}", path.display())]
     Scenario { path: PathBuf, line: usize, what: String },

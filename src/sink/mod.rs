@@ -38,6 +38,6 @@ mod wire;
 
 pub use counters::Snapshot;
 pub use error::SinkError;
-pub use scenario::{Scenario, Step};
+pub use scenario::{Scenario, Start, Step};
 pub use server::{Sink, SinkConfig, SinkHandle};
 pub use settings::{Extension, FailRule, Fault, Percent, SessionLimitStyle, Settings, Stage};

@@ -131,7 +131,7 @@ pub(super) struct Behaviour {
 const SIZE_MAX_OCTETS_DEFAULT: u64 = 50 * 1024 * 1024;
 /// A knee without a service time would be no knee: 1 ms is what a small MTA with group commit takes.
 const KNEE_SERVICE_US_DEFAULT: u64 = 1_000;
-/// A tenth of Postfix's `qmgr_message_active_limit` twice over: reached in seconds at load-test rates.
+/// A twentieth of Postfix's `qmgr_message_active_limit`: reached within seconds at load-test rates.
 const QUEUE_MAX_DEFAULT: u64 = 1_000;
 
 impl From<&Settings> for Behaviour {

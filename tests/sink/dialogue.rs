@@ -125,6 +125,33 @@ async fn a_group_that_opens_with_content_is_answered_in_order() {
 }
 
 #[tokio::test]
+async fn how_the_octets_are_cut_never_matters() {
+    let message = "Subject: x\r\n\r\n..dot\r\nbare\n.\ncr\r.\r\r\n.\n\r\n.\r\n";
+    let script = format!(
+        "EHLO c\r\nMAIL FROM:<a@example.org> BODY=8BITMIME\r\nRCPT TO:<b@example.org>\r\n\
+         RCPT TO:<refuse-550@example.org>\r\nDATA\r\n{message}MAIL FROM:<>\r\nRCPT TO:<c@example.org>\r\n\
+         DATA\r\n.\r\nNOOP {}\r\nRSET\r\nQUIT\r\n",
+        "x".repeat(3_000)
+    );
+    for piece in [1, 2, 3, 5, 7, 64, 2_047, 1 << 20] {
+        let rig = Rig::new();
+        let mut c = Client::connect(rig.addr()).await;
+        for octets in script.as_bytes().chunks(piece) {
+            c.send(octets).await;
+            tokio::task::yield_now().await;
+        }
+        let codes = c.codes(13).await;
+        assert_eq!(codes, [220, 250, 250, 250, 550, 354, 250, 250, 250, 354, 250, 500, 250], "{piece}");
+        assert_eq!(c.codes(1).await, [221]);
+        let lines = rig.ledger();
+        let sizes: Vec<_> = lines.iter().map(|l| l["size"].as_u64()).collect();
+        let dots_off = "Subject: x\r\n\r\n.dot\r\nbare\n.\ncr\r.\r\r\n\n\r\n";
+        assert_eq!(rig.stored(&lines[0]), dots_off.as_bytes(), "{piece}");
+        assert_eq!(sizes, [Some(dots_off.len() as u64), Some(0)], "{piece}");
+    }
+}
+
+#[tokio::test]
 async fn a_stop_tells_every_session_and_closes_the_port() {
     let rig = Rig::new();
     let addr = rig.addr();
