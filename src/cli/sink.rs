@@ -22,7 +22,7 @@ pub struct SinkArgs {
     /// Append a line of JSON per accepted recipient to FILE, before its final reply
     #[arg(long, value_name = "FILE")]
     pub ledger: Option<PathBuf>,
-    /// Keep each content as DIR/<queue id>.eml
+    /// Keep each content as DIR/QUEUE_ID.eml
     #[arg(long, value_name = "DIR")]
     pub store: Option<PathBuf>,
     /// A timeline of misbehaviour, in TOML; flags win over its `set`, its steps over flags
