@@ -1,1 +1,43 @@
-//! (skeleton)
+//! The sink: infeed's own MTA for load tests and rehearsals. It takes mail, counts it, can prove what
+//! arrived, and misbehaves on demand.
+//!
+//! ```text
+//!  server (listener, limits) → session (one task a connection) → ledger, store, counters
+//!                                 ↑ wire · command · receiver      ↑ backlog
+//!  settings → scenario (timeline) ┘ conduct (by address)
+//! ```
+//!
+//! Guarantees:
+//! - A recipient is in the ledger (by `write(2)`, not synced) before the reply to its final dot is sent;
+//!   what is in the ledger was taken, also when the reply was dropped on demand.
+//! - Content ends only at a lone dot between two CRLFs; no bare CR or bare LF ever ends it.
+//! - Replies keep the order of the commands and go out in one write when the input is exhausted.
+//! - A percentage is thrown from a seed, so that a run can be repeated.
+//!
+//! Errors: [`SinkError`], from [`Sink::start`] and [`SinkHandle::shutdown`]. What a client does wrong is
+//! an SMTP reply, never an error here.
+
+mod backlog;
+mod command;
+mod conduct;
+mod content;
+mod counters;
+mod dialogue;
+mod envelope;
+mod error;
+mod ledger;
+mod parameters;
+mod receiver;
+mod reply;
+mod scenario;
+mod server;
+mod session;
+mod settings;
+mod timeline;
+mod wire;
+
+pub use counters::Snapshot;
+pub use error::SinkError;
+pub use scenario::{Scenario, Start, Step};
+pub use server::{Sink, SinkConfig, SinkHandle};
+pub use settings::{Extension, FailRule, Fault, Percent, SessionLimitStyle, Settings, Stage};

@@ -1,0 +1,15 @@
+//! The sink through real TCP: a plain client that writes octets and reads replies.
+
+#[path = "sink/client.rs"]
+mod client;
+
+#[path = "sink/command.rs"]
+mod command;
+#[path = "sink/content.rs"]
+mod content;
+#[path = "sink/dialogue.rs"]
+mod dialogue;
+#[path = "sink/misbehaviour.rs"]
+mod misbehaviour;
+#[path = "sink/scenarios.rs"]
+mod scenarios;
