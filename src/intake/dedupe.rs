@@ -1,0 +1,1 @@
+//! Duplicates within a job, found in at most 16 bytes a row.
