@@ -368,18 +368,14 @@ mod tests {
             ("\"a\"b\"@example.org", LocalQuote),
             ("\"a\\\"@example.org", LocalQuote),
             ("\"\"@example.org", LocalQuote),
-            ("bob@\u{2260}\u{338}.example", Idna),
+            ("bob@\u{301}a.example", Idna),
+            ("bob@é_b.example", Idna),
             (&long_local, LocalTooLong),
             (&long_label, LabelTooLong),
             (&long_domain, DomainTooLong),
             (&long_total, TooLong),
         ] {
-            let found = check(bad);
-            if fault == Idna {
-                assert!(found.is_ok() || found == Err(Idna), "{bad}: {found:?}");
-            } else {
-                assert_eq!(found, Err(fault), "{bad}");
-            }
+            assert_eq!(check(bad), Err(fault), "{bad}");
         }
     }
 

@@ -27,8 +27,10 @@ mod plain;
 mod row;
 mod sniff;
 
+pub use dedupe::DuplicateFinder;
 pub use error::{BadRow, IntakeError};
-
+pub use fingerprint::ListFingerprint;
 pub use reader::{Format, RecipientReader};
-
+pub use rejects::Rejects;
 pub use row::{Row, RowRef, Values};
+pub use suppress::SuppressionList;
