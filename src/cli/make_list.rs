@@ -9,6 +9,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
+use words::{CITIES, FIRST_NAMES, LAST_NAMES, PLANS};
+
+mod words;
+
 /// The columns of the list.
 pub const HEADER: &str = "email,first_name,city,plan,unsubscribe_token\n";
 const DOMAINS_MAX: u32 = 100_000;
@@ -311,110 +315,3 @@ fn push_bad(number: u64, row: &mut Vec<u8>) {
     row.extend_from_slice(KINDS[(number % 8) as usize]);
     row.extend_from_slice(b",Bad,Nowhere,free,0000000000000000\n");
 }
-
-const PLANS: &[&str] = &["free", "free", "free", "free", "free", "basic", "basic", "plus", "plus", "team"];
-
-/// As written, and as it stands in an address.
-const FIRST_NAMES: &[(&str, &str)] = &[
-    ("Ada", "ada"),
-    ("Agnès", "agnes"),
-    ("Aino", "aino"),
-    ("Ali", "ali"),
-    ("Amélie", "amelie"),
-    ("Ana", "ana"),
-    ("André", "andre"),
-    ("Ásta", "asta"),
-    ("Aylin", "aylin"),
-    ("Ben", "ben"),
-    ("Bjørn", "bjorn"),
-    ("Carla", "carla"),
-    ("Chloé", "chloe"),
-    ("Dana", "dana"),
-    ("Dušan", "dusan"),
-    ("Elif", "elif"),
-    ("Emma", "emma"),
-    ("Eoin", "eoin"),
-    ("Fatima", "fatima"),
-    ("François", "francois"),
-    ("Gita", "gita"),
-    ("Grace", "grace"),
-    ("Günther", "guenther"),
-    ("Hana", "hana"),
-    ("Håkon", "hakon"),
-    ("Ivan", "ivan"),
-    ("Jānis", "janis"),
-    ("Joana", "joana"),
-    ("John", "john"),
-    ("Jörg", "joerg"),
-    ("José", "jose"),
-    ("Kateřina", "katerina"),
-    ("Kwame", "kwame"),
-    ("Lena", "lena"),
-    ("Łukasz", "lukasz"),
-    ("Mary Ann", "mary-ann"),
-    ("Müjde", "mujde"),
-    ("Niamh", "niamh"),
-    ("Noor", "noor"),
-    ("Olga", "olga"),
-    ("Paulo", "paulo"),
-    ("Priya", "priya"),
-    ("Renée", "renee"),
-    ("Siobhán", "siobhan"),
-    ("Søren", "soren"),
-    ("Tomás", "tomas"),
-    ("Ülle", "ulle"),
-    ("Vera", "vera"),
-    ("Yusuf", "yusuf"),
-    ("Zoë", "zoe"),
-    ("Élodie", "elodie"),
-    ("Мария", "maria"),
-    ("Ольга", "olha"),
-    ("Ελένη", "eleni"),
-    ("محمد", "mohammed"),
-    ("יעל", "yael"),
-    ("美咲", "misaki"),
-    ("太郎", "taro"),
-    ("서연", "seoyeon"),
-    ("伟", "wei"),
-];
-
-const LAST_NAMES: &[&str] = &[
-    "adams", "almeida", "andersen", "bauer", "bianchi", "costa", "dubois", "eriksen", "fischer", "garcia",
-    "haas", "horvat", "ivanova", "jansen", "kaya", "kowalski", "lang", "lopez", "martin", "moreau", "murphy",
-    "novak", "okafor", "patel", "petrov", "rossi", "sato", "schmidt", "silva", "smith", "tanaka", "weber",
-];
-
-/// Quoted where a comma or a quote stands in it.
-const CITIES: &[&str] = &[
-    "Aarhus",
-    "Bogotá",
-    "Brno",
-    "Chennai",
-    "Córdoba",
-    "Dublin",
-    "Gdańsk",
-    "Ghent",
-    "Graz",
-    "İzmir",
-    "Kraków",
-    "Lagos",
-    "Lyon",
-    "Malmö",
-    "Montréal",
-    "München",
-    "Nairobi",
-    "Osaka",
-    "Porto",
-    "Reykjavík",
-    "Riga",
-    "São Paulo",
-    "Seoul",
-    "Tallinn",
-    "Valparaíso",
-    "Zürich",
-    "\"Portland, Oregon\"",
-    "\"Washington, D.C.\"",
-    "\"Truth or Consequences (\"\"T or C\"\")\"",
-    "北京",
-    "",
-];

@@ -4,7 +4,7 @@
 //! match of hashes is only a suspicion: the caller, who can read the earlier row back, confirms it on the
 //! address. So nothing is dropped for a collision, and the addresses needn't stay in memory.
 //!
-//! The slots are in [`TABLES`] tables with open addressing, chosen by other bits of the hash. Each grows by a
+//! The slots are in 4,096 tables with open addressing, chosen by other bits of the hash. Each grows by a
 //! quarter when it is four fifths full, by itself, so that at any moment only 1/4,096 of the slots stand there
 //! twice; and each starts at a size of its own, so that they don't all grow at once: about 11 bytes a row
 //! throughout, never above 12.5 (and the constant of empty tables).

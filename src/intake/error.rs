@@ -49,6 +49,11 @@ pub enum IntakeError {
     #[error("{}: the suppression list can't be read: {source}; nothing is sent without it", path.display())]
     Suppression { path: PathBuf, source: io::Error },
     #[error(
+        "{}: the suppression list is empty; where nobody is to be suppressed, let it hold a line that starts with #",
+        path.display()
+    )]
+    SuppressionEmpty { path: PathBuf },
+    #[error(
         "{}: the suppression list changed while it was read; write a new file and rename it over the old one",
         path.display()
     )]

@@ -58,6 +58,9 @@ pub(super) fn parse(line: &[u8], columns: &[String], row: &mut Row) -> Result<()
     Ok(())
 }
 
+/// A key, and its value as text.
+type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
 struct Object<'a> {
     text: &'a str,
     at: usize,
@@ -73,7 +76,7 @@ impl<'a> Object<'a> {
     }
 
     /// The next key and its value as text; `None` after the closing brace.
-    fn next_pair(&mut self) -> Result<Option<(Cow<'a, str>, Cow<'a, str>)>, BadRow> {
+    fn next_pair(&mut self) -> Result<Option<Pair<'a>>, BadRow> {
         let first = std::mem::replace(&mut self.first, false);
         match self.peek() {
             Some(b'}') => {

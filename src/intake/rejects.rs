@@ -4,7 +4,7 @@
 //! never over a file that is there: the name gets `.1`, `.2`, … then. Errors: [`IntakeError::Rejects`].
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ const SUFFIX_MAX: u32 = 10_000;
 /// Writes bad lines, and counts them.
 pub struct Rejects {
     wanted: PathBuf,
-    open: Option<(PathBuf, csv::Writer<BufWriter<File>>)>,
+    open: Option<(PathBuf, csv::Writer<File>)>,
     count: u64,
 }
 
@@ -45,7 +45,7 @@ impl Rejects {
         let written = match &mut self.open {
             Some((_, writer)) => record(writer, line, reason, raw),
             None => create(&self.wanted).and_then(|(path, file)| {
-                let (_, writer) = self.open.insert((path, csv::Writer::from_writer(BufWriter::new(file))));
+                let (_, writer) = self.open.insert((path, csv::Writer::from_writer(file)));
                 writer.write_record(["line", "reason", "text"])?;
                 record(writer, line, reason, raw)
             }),
@@ -73,12 +73,9 @@ impl Rejects {
         let Some((path, writer)) = self.open.take() else {
             return Ok(None);
         };
-        let flushed = writer
-            .into_inner()
-            .map_err(|error| io::Error::from(error.error().kind()))
-            .and_then(|mut file| file.flush());
+        let flushed = writer.into_inner().map_err(|error| io::Error::from(error.error().kind()));
         match flushed {
-            Ok(()) => Ok(Some(path)),
+            Ok(_) => Ok(Some(path)),
             Err(source) => Err(IntakeError::Rejects { path, source }),
         }
     }
@@ -88,7 +85,7 @@ impl Rejects {
     }
 }
 
-fn record(writer: &mut csv::Writer<BufWriter<File>>, line: u64, reason: &str, raw: &[u8]) -> io::Result<()> {
+fn record(writer: &mut csv::Writer<File>, line: u64, reason: &str, raw: &[u8]) -> io::Result<()> {
     let text = String::from_utf8_lossy(&raw[..raw.len().min(TEXT_OCTETS_MAX)]);
     writer.write_record([&line.to_string(), reason, &text])?;
     Ok(())

@@ -3,16 +3,18 @@
 //! A line holds one address (bare or as `<address>`), or `@` and a domain (that domain, not those under it),
 //! or starts with `#`. Compared like duplicates: by `address::canonical_key`, whatever the case.
 //!
-//! Guarantee: it never fails open. It is read again at claim time, and a file that is gone, unreadable, being
-//! written, or holds one line that is no entry, is an error and not a shorter list: a CSV given by mistake
-//! would otherwise suppress nobody. Errors: [`IntakeError::Suppression`], `SuppressionChanging`,
-//! `SuppressionLine`. Replace the file by a rename, so that it is never seen half written.
+//! Guarantee: it never fails open. It is read again at claim time, and a file that is gone, unreadable, empty,
+//! being written, no regular file (a pipe is empty at its second reading), or holds one line that is no entry,
+//! is an error and not a shorter list: a CSV given by mistake would otherwise suppress nobody. A list that
+//! suppresses nobody on purpose holds a comment. Errors: [`IntakeError::Suppression`], `SuppressionEmpty`,
+//! `SuppressionChanging`, `SuppressionLine`. Replace the file by a rename, so that it is never seen half written.
 //!
 //! Memory: 8 bytes an entry, sorted: a keyed hash of each. That a recipient who isn't listed shares a hash
 //! with an entry has a probability of 5e-7 for ten million recipients and a million entries together.
 
 use std::fs::{File, Metadata};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -54,14 +56,17 @@ impl Version {
 }
 
 impl SuppressionList {
-    /// Reads the list in `path`, a regular file. An empty one suppresses nobody: see
-    /// [`SuppressionList::is_empty`].
+    /// Reads the list in `path`, a regular file.
     ///
     /// # Errors
     /// As the module says.
     pub fn load(path: impl Into<PathBuf>) -> Result<SuppressionList, IntakeError> {
         let path = path.into();
         let error = |source| IntakeError::Suppression { path: path.clone(), source };
+        // Asked before opening, since opening a pipe may wait for its writer for ever.
+        if !std::fs::metadata(&path).map_err(error)?.is_file() {
+            return Err(error(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+        }
         let file = File::open(&path).map_err(error)?;
         let version = Version::of(&file.metadata().map_err(error)?);
         let again = file.try_clone().map_err(error)?;
@@ -124,8 +129,10 @@ impl SuppressionList {
     fn read(&mut self, mut lines: Lines) -> Result<(), IntakeError> {
         let path = self.path.clone();
         let error = |source| IntakeError::Suppression { path: path.clone(), source };
-        if lines.fill(3).map_err(error)?.starts_with(b"\xef\xbb\xbf") {
-            lines.consume(3, 0);
+        match lines.fill(3).map_err(error)? {
+            [] => return Err(IntakeError::SuppressionEmpty { path }),
+            [0xef, 0xbb, 0xbf, ..] => lines.consume(3, 0),
+            _ => {}
         }
         let mut key = Vec::new();
         loop {
@@ -232,6 +239,15 @@ mod tests {
             let error = list.err().expect(text);
             assert!(error.to_string().contains(line), "{error}");
         }
+    }
+
+    #[test]
+    fn only_a_comment_says_that_nobody_is_suppressed() {
+        let (_folder, list) = self::list("# nobody yet\n");
+        assert!(list.expect("a list").is_empty());
+        let (_folder, list) = self::list("");
+        assert!(matches!(list, Err(IntakeError::SuppressionEmpty { .. })));
+        assert!(matches!(SuppressionList::load("/dev/null"), Err(IntakeError::Suppression { .. })));
     }
 
     #[test]
