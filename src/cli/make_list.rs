@@ -315,3 +315,54 @@ fn push_bad(number: u64, row: &mut Vec<u8>) {
     row.extend_from_slice(KINDS[(number % 8) as usize]);
     row.extend_from_slice(b",Bad,Nowhere,free,0000000000000000\n");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: MakeListArgs,
+    }
+
+    fn parse(line: &str) -> Result<MakeListArgs, clap::Error> {
+        Cli::try_parse_from(line.split(' ')).map(|cli| cli.args)
+    }
+
+    #[test]
+    fn percentages_beyond_100_are_refused() {
+        assert!(parse("make-list --recipients 1 --bad-percent 100").is_ok());
+        for bad in ["--bad-percent 100.1", "--bad-percent -1", "--bad-percent NaN", "--domains 0"] {
+            assert!(parse(&format!("make-list --recipients 1 {bad}")).is_err(), "{bad}");
+        }
+        let args =
+            parse("make-list --recipients 1 --refuse-percent 60 --defer-percent 60").expect("each is fine");
+        assert!(run(args).is_err());
+    }
+
+    #[test]
+    fn an_existing_output_is_never_overwritten() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let output = folder.path().join("list.csv");
+        let args =
+            parse(&format!("make-list --recipients 3 --output {}", output.display())).expect("arguments");
+        assert_eq!(run(args.clone()).expect("a new file"), 0);
+        let before = std::fs::read_to_string(&output).expect("the list");
+        assert_eq!(before.lines().count(), 4);
+        let error = run(MakeListArgs { seed: 2, ..args }).expect_err("it exists").to_string();
+        assert!(error.contains("choose a new file"), "{error}");
+        assert_eq!(std::fs::read_to_string(&output).expect("the list"), before);
+    }
+
+    #[test]
+    fn percentages_of_100_hit_every_row() {
+        let args = parse(
+            "make-list --recipients 50 --bad-percent 100 --duplicates-percent 100 --refuse-percent 100",
+        )
+        .expect("arguments");
+        let counts = write_list(&args, &mut io::sink()).expect("nowhere can be written");
+        assert_eq!(counts, Counts { recipients: 50, refused: 50, deferred: 0, bad: 50, duplicates: 50 });
+    }
+}
