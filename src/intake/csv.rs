@@ -1,0 +1,125 @@
+//! Rows of CSV (RFC 4180): `,`, `;` or tab between fields, a field may be quoted and then hold delimiters,
+//! line ends and doubled quotes. A quote within a bare field is text, as spreadsheets write it.
+//!
+//! A row whose quoting is broken costs its first physical line, and reading goes on at the next: one stray
+//! quote doesn't swallow the recipients that follow.
+
+use std::io;
+
+use super::error::BadRow;
+use super::lines::{LineEnd, Lines, ROW_OCTETS_MAX, without_cr};
+use super::row::{Row, Span};
+
+/// What a row takes up of the unread input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// Without its last line end.
+    pub octets: usize,
+    /// With its last line end.
+    pub octets_taken: usize,
+    /// Physical lines.
+    pub lines: u64,
+}
+
+/// Splits a row that holds no quote.
+#[inline]
+pub(super) fn split_bare(line: &[u8], delimiter: u8, row: &mut Row) -> Result<(), BadRow> {
+    let text = std::str::from_utf8(line).map_err(|_| BadRow::NotUtf8)?;
+    row.text.push_str(text);
+    let mut start = 0;
+    for end in memchr::memchr_iter(delimiter, line) {
+        row.spans.push(Span::new(start, end));
+        start = end + 1;
+    }
+    row.spans.push(Span::new(start, line.len()));
+    Ok(())
+}
+
+/// Where the row that starts at the unread input ends; `first` is the extent of its first physical line.
+///
+/// `Ok(Err(_))`: its quoting is broken.
+pub(super) fn quoted_extent(
+    lines: &mut Lines,
+    delimiter: u8,
+    first: Extent,
+) -> io::Result<Result<Extent, BadRow>> {
+    let mut extent = first;
+    let mut state = State::FieldStart;
+    let mut scanned = 0;
+    loop {
+        let line_start = scanned;
+        let unread = lines.unread();
+        let line_octets = without_cr(&unread[line_start..extent.octets]).len();
+        for &octet in &unread[line_start..line_start + line_octets] {
+            state = match (state, octet) {
+                (State::FieldStart, b'"') => State::Quoted,
+                (State::Quoted, b'"') => State::QuoteInQuoted,
+                (State::Quoted, _) => State::Quoted,
+                (State::QuoteInQuoted, b'"') => State::Quoted,
+                (_, octet) if octet == delimiter => State::FieldStart,
+                (State::QuoteInQuoted, _) => return Ok(Err(BadRow::TextAfterQuote)),
+                (State::FieldStart | State::Bare, _) => State::Bare,
+            };
+        }
+        if state != State::Quoted {
+            return Ok(Ok(extent));
+        }
+        if extent.octets == extent.octets_taken {
+            return Ok(Err(BadRow::QuoteNotClosed));
+        }
+        scanned = extent.octets_taken;
+        let (octets, octets_taken) = match lines.line_end(scanned)? {
+            LineEnd::Lf(at) => (at, at + 1),
+            LineEnd::Eof(at) if at > scanned => (at, at),
+            LineEnd::Eof(_) | LineEnd::TooLong => return Ok(Err(BadRow::QuoteNotClosed)),
+        };
+        debug_assert!(octets <= ROW_OCTETS_MAX);
+        extent = Extent { octets, octets_taken, lines: extent.lines + 1 };
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    FieldStart,
+    Bare,
+    Quoted,
+    /// After a quote within a quoted field: its end, or the first half of a doubled one.
+    QuoteInQuoted,
+}
+
+/// Splits a row whose extent `quoted_extent` found.
+pub(super) fn split_quoted(raw: &[u8], delimiter: u8, row: &mut Row) -> Result<(), BadRow> {
+    let mut rest = std::str::from_utf8(without_cr(raw)).map_err(|_| BadRow::NotUtf8)?;
+    loop {
+        let start = row.text.len();
+        if let Some(quoted) = rest.strip_prefix('"') {
+            rest = push_quoted(quoted, row)?;
+        } else {
+            let end = memchr::memchr(delimiter, rest.as_bytes()).unwrap_or(rest.len());
+            row.text.push_str(&rest[..end]);
+            rest = &rest[end..];
+        }
+        row.spans.push(Span::new(start, row.text.len()));
+        match rest.as_bytes().first() {
+            None => return Ok(()),
+            Some(&octet) if octet == delimiter => rest = &rest[1..],
+            Some(_) => return Err(BadRow::TextAfterQuote),
+        }
+    }
+}
+
+/// Appends a quoted field to `row.text`; returns what follows its closing quote.
+fn push_quoted<'a>(mut rest: &'a str, row: &mut Row) -> Result<&'a str, BadRow> {
+    loop {
+        let quote = memchr::memchr(b'"', rest.as_bytes()).ok_or(BadRow::QuoteNotClosed)?;
+        row.text.push_str(&rest[..quote]);
+        rest = &rest[quote + 1..];
+        match rest.strip_prefix('"') {
+            Some(after) => {
+                row.text.push('"');
+                rest = after;
+            }
+            None => return Ok(rest),
+        }
+    }
+}
