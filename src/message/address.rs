@@ -97,7 +97,8 @@ pub fn check_address(text: &str) -> Result<Address<'_>, AddressError> {
     if text.is_empty() {
         return Err(AddressError::Empty);
     }
-    if let Some(c) = text.chars().find(|c| c.is_control()) {
+    let printable = text.bytes().all(|b| b.is_ascii_graphic());
+    if !printable && let Some(c) = text.chars().find(|c| c.is_control()) {
         return Err(AddressError::Control(u32::from(c)));
     }
     let at = memchr::memrchr(b'@', text.as_bytes()).ok_or(AddressError::NoAt)?;
@@ -172,7 +173,19 @@ pub(super) fn is_atext(c: char) -> bool {
 }
 
 fn is_dot_atom(local: &str) -> bool {
-    local.split('.').all(|atom| !atom.is_empty() && atom.chars().all(is_atext))
+    if !local.is_ascii() {
+        return local.split('.').all(|atom| !atom.is_empty() && atom.chars().all(is_atext));
+    }
+    // Intake checks hundreds of thousands a second: octets, no characters.
+    let mut after_dot = true;
+    for &b in local.as_bytes() {
+        let is_dot = b == b'.';
+        if (is_dot && after_dot) || !(is_dot || is_atext(char::from(b))) {
+            return false;
+        }
+        after_dot = is_dot;
+    }
+    !after_dot
 }
 
 /// The domain with A-labels.
@@ -187,13 +200,10 @@ fn check_domain(domain: &str) -> Result<Cow<'_, str>, AddressError> {
         return check_literal(domain).map(|()| Cow::Borrowed(domain));
     }
     if domain.is_ascii() {
-        return if is_domain_name(domain) && !holds_a_label(domain) {
-            Ok(Cow::Borrowed(domain))
-        } else if is_domain_name(domain) && idna::domain_to_ascii(domain).is_ok() {
-            Ok(Cow::Borrowed(domain))
-        } else {
-            Err(AddressError::Domain(domain.to_owned()))
-        };
+        // A label that claims to be encoded must decode.
+        let valid =
+            is_domain_name(domain) && (!holds_a_label(domain) || idna::domain_to_ascii(domain).is_ok());
+        return if valid { Ok(Cow::Borrowed(domain)) } else { Err(AddressError::Domain(domain.to_owned())) };
     }
     match idna::domain_to_ascii_strict(domain) {
         Ok(ascii) if ascii.len() <= DOMAIN_OCTETS_MAX && is_domain_name(&ascii) => Ok(Cow::Owned(ascii)),
@@ -202,18 +212,29 @@ fn check_domain(domain: &str) -> Result<Cow<'_, str>, AddressError> {
 }
 
 fn holds_a_label(domain: &str) -> bool {
-    domain.split('.').any(|label| label.get(..4).is_some_and(|p| p.eq_ignore_ascii_case("xn--")))
+    domain.contains("--")
+        && domain.split('.').any(|label| label.get(..4).is_some_and(|p| p.eq_ignore_ascii_case("xn--")))
 }
 
 /// RFC 5321 `sub-domain *("." sub-domain)`, labels of at most 63 octets (RFC 1035).
 fn is_domain_name(domain: &str) -> bool {
-    domain.split('.').all(|label| {
-        let bytes = label.as_bytes();
-        matches!(bytes.len(), 1..=63)
-            && bytes[0] != b'-'
-            && bytes[bytes.len() - 1] != b'-'
-            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
-    })
+    let (mut label_len, mut before) = (0, b'.');
+    for &b in domain.as_bytes() {
+        if b == b'.' {
+            if label_len == 0 || before == b'-' {
+                return false;
+            }
+            label_len = 0;
+        } else {
+            label_len += 1;
+            let fits = b.is_ascii_alphanumeric() || (b == b'-' && label_len > 1);
+            if !fits || label_len > 63 {
+                return false;
+            }
+        }
+        before = b;
+    }
+    label_len > 0 && before != b'-'
 }
 
 fn check_literal(domain: &str) -> Result<(), AddressError> {

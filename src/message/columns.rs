@@ -115,8 +115,8 @@ fn tokens(source: &str) -> Vec<Token<'_>> {
 fn expression<'a>(source: &'a str, close: &str, tokens: &mut Vec<Token<'a>>) -> &'a str {
     let mut rest = source;
     while let Some(c) = rest.chars().next() {
-        if rest.starts_with(close) {
-            return &rest[close.len()..];
+        if let Some(after) = rest.strip_prefix(close) {
+            return after;
         }
         let len = match c {
             '"' | '\'' => {
