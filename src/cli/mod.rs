@@ -1,1 +1,4 @@
 //! (skeleton)
+
+pub mod config;
+pub mod exit;
