@@ -1,0 +1,244 @@
+//! `config show|check|sample`: what is in force and why, what is wrong with a file, a file to start from.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::exit;
+use crate::config::{self, Environment, Loaded, Origin, Request, Value};
+
+/// The options by which every command finds its configuration.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ConfigOptions {
+    /// Configuration file [default: $INFEED_CONFIG, else /etc/infeed/infeed.toml, else
+    /// infeed/infeed.toml in the user's XDG configuration folder]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+
+    /// Set one setting, such as mta.connections=4 (may be repeated)
+    #[arg(long, value_name = "GROUP.NAME=VALUE", global = true)]
+    pub set: Vec<String>,
+}
+
+impl ConfigOptions {
+    /// What [`config::load`] is to be asked for; flags of a command's own may be added to it.
+    ///
+    /// # Errors
+    /// [`config::ConfigError::BadOverride`] for a `--set` without `=`.
+    pub fn request(&self) -> Result<Request, config::ConfigError> {
+        let mut request = Request::default();
+        request.file.clone_from(&self.config);
+        for text in &self.set {
+            request.set_text(text)?;
+        }
+        Ok(request)
+    }
+}
+
+/// Show, check or start a configuration
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print every setting in force, and where it came from
+    Show {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say all that is wrong with a configuration; exit code 78 if anything is
+    Check {
+        /// The file to check, instead of the one in force
+        file: Option<PathBuf>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a commented configuration with every default
+    Sample,
+}
+
+/// Runs the command and returns its exit code.
+///
+/// # Errors
+/// A bad configuration (78) for `show`; output that can't be written (74).
+pub fn run(args: &ConfigArgs, options: &ConfigOptions) -> anyhow::Result<u8> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let code = run_to(args, options, &Environment::of_process(), &mut out)?;
+    out.flush()?;
+    Ok(code)
+}
+
+fn run_to(
+    args: &ConfigArgs,
+    options: &ConfigOptions,
+    environment: &Environment,
+    out: &mut impl Write,
+) -> anyhow::Result<u8> {
+    match &args.command {
+        ConfigCommand::Show { json } => {
+            let loaded = config::load(&options.request()?, environment)?;
+            if *json {
+                show_json(&loaded, out)?
+            } else {
+                show(&loaded, out)?
+            }
+            Ok(exit::DONE)
+        }
+        ConfigCommand::Check { file, json } => {
+            let mut request = options.request()?;
+            if file.is_some() {
+                request.file.clone_from(file);
+            }
+            check(&config::load(&request, environment), *json, out)
+        }
+        ConfigCommand::Sample => {
+            out.write_all(config::sample().as_bytes())?;
+            Ok(exit::DONE)
+        }
+    }
+}
+
+/// Lines of TOML, each with its origin as a comment.
+fn show(loaded: &Loaded, out: &mut impl Write) -> io::Result<()> {
+    let lines: Vec<(String, Origin)> = loaded
+        .values()
+        .map(|(setting, value, origin)| match value {
+            Value::Unset => (format!("# {} is not set", setting.full_name()), origin),
+            value => (format!("{} = {value}", setting.full_name()), origin),
+        })
+        .collect();
+    let width = lines.iter().map(|(line, _)| line.chars().count()).max().unwrap_or(0).min(60);
+    for (line, origin) in lines {
+        writeln!(out, "{line:width$}  # {origin}")?;
+    }
+    Ok(())
+}
+
+fn show_json(loaded: &Loaded, out: &mut impl Write) -> io::Result<()> {
+    let settings: Vec<_> = loaded
+        .values()
+        .map(|(setting, value, origin)| {
+            json!({ "name": setting.full_name(), "value": value.to_json(), "from": origin_json(&origin) })
+        })
+        .collect();
+    writeln!(out, "{}", json!({ "file": loaded.file, "settings": settings }))
+}
+
+fn origin_json(origin: &Origin) -> serde_json::Value {
+    match origin {
+        Origin::Default => json!({ "source": "default" }),
+        Origin::File { path, line } => json!({ "source": "file", "path": path, "line": line }),
+        Origin::Environment { variable } => json!({ "source": "environment", "variable": variable }),
+        Origin::CommandLine { flag } => json!({ "source": "command line", "flag": flag }),
+    }
+}
+
+fn check(
+    result: &Result<Loaded, config::ConfigErrors>,
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<u8> {
+    let (file, errors) = match result {
+        Ok(loaded) => (loaded.file.as_deref(), Vec::new()),
+        Err(errors) => (None, errors.0.iter().map(ToString::to_string).collect()),
+    };
+    if json {
+        writeln!(out, "{}", json!({ "ok": errors.is_empty(), "file": file, "errors": errors }))?;
+    } else if errors.is_empty() {
+        match file {
+            Some(file) => writeln!(out, "{}: good", file.display())?,
+            None => writeln!(out, "no configuration file: the defaults are in force")?,
+        }
+    } else {
+        for error in &errors {
+            writeln!(out, "{error}")?;
+        }
+    }
+    Ok(if errors.is_empty() { exit::DONE } else { exit::BAD_CONFIG })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: ConfigOptions,
+        #[command(flatten)]
+        args: ConfigArgs,
+    }
+
+    fn run_line(words: &[&str]) -> anyhow::Result<(u8, String)> {
+        let line = Line::try_parse_from([&["config"], words].concat())?;
+        let mut out = Vec::new();
+        let code = run_to(&line.args, &line.options, &Environment::default(), &mut out)?;
+        Ok((code, String::from_utf8(out)?))
+    }
+
+    fn file_with(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), text).expect("written");
+        file
+    }
+
+    #[test]
+    fn show_says_each_value_and_its_origin() {
+        let file = file_with("[mta]\nwait_s = 7\n");
+        let path = file.path().to_str().expect("UTF-8");
+        let line = ["--config", path, "--set", "mta.connections=3", "show"];
+        let (code, out) = run_line(&line).expect("shown");
+        assert_eq!(code, 0);
+        let row = |name: &str| out.lines().find(|l| l.contains(name)).expect(name).to_owned();
+        assert!(row("mta.wait_s").ends_with(&format!("# {path}:2")), "{out}");
+        assert!(row("mta.connections = 3").ends_with("# command line --set"), "{out}");
+        assert!(row("spool.slices = 16").ends_with("# default"), "{out}");
+        assert!(toml::from_str::<toml::Table>(&out).is_ok(), "{out}");
+    }
+
+    #[test]
+    fn show_as_json_holds_the_same() {
+        let file = file_with("[mta]\nwait_s = 7\n");
+        let path = file.path().to_str().expect("UTF-8");
+        let (_, out) = run_line(&["--config", path, "show", "--json"]).expect("shown");
+        let shown: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        let settings = shown["settings"].as_array().expect("a list");
+        assert_eq!(settings.len(), config::table().len());
+        let wait = settings.iter().find(|s| s["name"] == "mta.wait_s").expect("there");
+        assert_eq!(wait["value"], 7);
+        assert_eq!(wait["from"], json!({ "source": "file", "path": path, "line": 2 }));
+    }
+
+    #[test]
+    fn check_prints_all_the_errors_and_exits_78() {
+        let file = file_with("[mta]\nwait = 7\nconnections = 0\n");
+        let path = file.path().to_str().expect("UTF-8");
+        let (code, out) = run_line(&["check", path]).expect("checked");
+        assert_eq!(code, 78);
+        assert_eq!(out.lines().count(), 2, "{out}");
+        assert!(out.contains(&format!("{path}:2: no setting mta.wait; did you mean mta.wait_s?")), "{out}");
+        let (code, out) = run_line(&["check", "--json", path]).expect("checked");
+        assert_eq!(code, 78);
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&out).expect("JSON")["errors"].as_array().map(Vec::len),
+            Some(2)
+        );
+    }
+
+    #[test]
+    fn the_sample_passes_the_check() {
+        let (code, sample) = run_line(&["sample"]).expect("printed");
+        assert_eq!(code, 0);
+        let file = file_with(&sample);
+        let path = file.path().to_str().expect("UTF-8");
+        assert_eq!(run_line(&["check", path]).expect("checked"), (0, format!("{path}: good\n")));
+    }
+}

@@ -1,0 +1,105 @@
+//! Exit codes: those of sysexits.h, and one of our own.
+
+use std::fmt;
+use std::io;
+
+use crate::config::{ConfigError, ConfigErrors};
+
+/// Done: everything that was asked for.
+pub const DONE: u8 = 0;
+/// Finished, and some recipients were refused.
+pub const SOME_REFUSED: u8 = 1;
+/// Wrong usage (`EX_USAGE`).
+pub const USAGE: u8 = 64;
+/// Bad data: a message or a list that can't be taken (`EX_DATAERR`).
+pub const BAD_DATA: u8 = 65;
+/// No input: a file that isn't there or can't be read (`EX_NOINPUT`).
+pub const NO_INPUT: u8 = 66;
+/// The MTA is unavailable (`EX_UNAVAILABLE`).
+pub const UNAVAILABLE: u8 = 69;
+/// A defect of infeed (`EX_SOFTWARE`).
+pub const INTERNAL: u8 = 70;
+/// A file or folder can't be created (`EX_CANTCREAT`).
+pub const CANT_CREATE: u8 = 73;
+/// Reading or writing failed (`EX_IOERR`).
+pub const IO_ERROR: u8 = 74;
+/// Stopped with recipients pending: run again (`EX_TEMPFAIL`).
+pub const PENDING: u8 = 75;
+/// No permission (`EX_NOPERM`).
+pub const NO_PERMISSION: u8 = 77;
+/// Bad configuration (`EX_CONFIG`).
+pub const BAD_CONFIG: u8 = 78;
+
+/// An error that knows its exit code. Prints as the error that it carries.
+#[derive(Debug)]
+struct Coded {
+    code: u8,
+    error: anyhow::Error,
+}
+
+impl fmt::Display for Coded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for Coded {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+/// Gives an error its exit code.
+pub trait ExitCode<T> {
+    /// `Err` leads to this exit code, whatever else the error is.
+    fn exit_code(self, code: u8) -> anyhow::Result<T>;
+}
+
+impl<T, E: Into<anyhow::Error>> ExitCode<T> for Result<T, E> {
+    fn exit_code(self, code: u8) -> anyhow::Result<T> {
+        self.map_err(|error| Coded { code, error: error.into() }.into())
+    }
+}
+
+/// The exit code that an error leads to: the one it was given, else the one that its cause speaks for,
+/// else [`INTERNAL`].
+pub fn code_of(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if let Some(coded) = cause.downcast_ref::<Coded>() {
+            return coded.code;
+        }
+        if cause.is::<ConfigErrors>() || cause.is::<ConfigError>() {
+            return BAD_CONFIG;
+        }
+        if let Some(error) = cause.downcast_ref::<io::Error>() {
+            return match error.kind() {
+                io::ErrorKind::PermissionDenied => NO_PERMISSION,
+                _ => IO_ERROR,
+            };
+        }
+    }
+    INTERNAL
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::{Context, anyhow};
+
+    #[test]
+    fn an_error_leads_to_the_code_it_was_given_through_any_context() {
+        let refused: Result<(), _> = Err(anyhow!("no such list"));
+        let error = refused.exit_code(NO_INPUT).context("reading recipients").expect_err("an error");
+        assert_eq!(code_of(&error), NO_INPUT);
+        assert_eq!(format!("{error:#}"), "reading recipients: no such list");
+    }
+
+    #[test]
+    fn without_one_the_cause_speaks() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        assert_eq!(code_of(&anyhow::Error::from(denied).context("opening")), NO_PERMISSION);
+        assert_eq!(code_of(&io::Error::other("disk").into()), IO_ERROR);
+        assert_eq!(code_of(&ConfigError::NoSpoolDir.into()), BAD_CONFIG);
+        assert_eq!(code_of(&anyhow!("odd")), INTERNAL);
+    }
+}

@@ -1,0 +1,200 @@
+//! The settings: the one place where each is defined.
+//!
+//! Names end in their unit, then their bound. The first paragraph of a comment says what the setting is,
+//! the second why its default is what it is; both go into the sample file and the docs.
+
+use super::value::{Bound, Field, OnDoubt, Setting, Value};
+use std::path::PathBuf;
+
+settings! {
+    /// The durable queue on disk.
+    spool: Spool {
+        /// Folder of the queue.
+        ///
+        /// Unset, it is /var/spool/infeed where that is ours to write, else infeed/spool in the user's
+        /// XDG state folder. `--spool` overrides it.
+        dir: Option<PathBuf> = None, Bound::Path { example: "/var/spool/infeed" };
+        /// Slices of SHA-1 space that `--slices` counts in.
+        ///
+        /// Each is drained by one runner; 16 leaves room to share a spool among several processes.
+        slices: usize = 16, Bound::PowerOfTwo { max: 256 };
+        /// Recipients in one chunk, at most.
+        ///
+        /// A chunk is the unit of claiming: smaller ones cost more files, larger ones more memory.
+        chunk_recipients_max: usize = 1000, Bound::Range { min: 1, max: 1000 };
+        /// Size of one chunk, at most.
+        ///
+        /// Recipients with many merge columns fill a chunk by size before they fill it by count.
+        chunk_bytes_max: u64 = 1_048_576, Bound::Range { min: 4096, max: 16_777_216 };
+        /// Longest time between an outcome and the sync that makes it survive a power cut.
+        ///
+        /// It bounds the syncs a second, whatever the number of jobs and recipients.
+        progress_commit_ms: u64 = 50, Bound::Range { min: 1, max: 10_000 };
+        /// Recipients settled beyond the last sync, at most.
+        ///
+        /// After a power cut as many more may be sent twice; the drain waits for the disk beyond it.
+        progress_unsynced_max: usize = 10_000, Bound::Range { min: 1, max: 1_000_000 };
+        /// Size of one segment of the progress journal.
+        ///
+        /// Segments are preallocated; several of them at most are read again at start.
+        journal_segment_bytes: u64 = 16_777_216, Bound::Range { min: 65_536, max: 67_108_864 };
+        /// Free space that a submission leaves on the spool's file system.
+        ///
+        /// The journal of a drain needs room too: a full disk stops the drain, it never loses mail.
+        free_bytes_min: u64 = 67_108_864, Bound::Range { min: 0, max: 1 << 50 };
+        /// Free inodes that a submission leaves on the spool's file system.
+        ///
+        /// A file system can run out of inodes long before it runs out of space.
+        free_inodes_min: u64 = 1000, Bound::Range { min: 0, max: 1 << 40 };
+    }
+
+    /// The local MTA, and how to talk to it.
+    mta: Mta {
+        /// Where the MTA listens.
+        ///
+        /// A local MTA: infeed looks up no MX and leaves the delivery to it.
+        address: String = "127.0.0.1:25", Bound::HostPort;
+        /// Infeeds: SMTP connections held open side by side.
+        ///
+        /// Eight saturate most MTAs on one disk; keep it below the MTA's own limit of processes.
+        connections: usize = 8, Bound::Range { min: 1, max: 1000 };
+        /// Name given in EHLO.
+        ///
+        /// Unset, it is the host's name, and an address literal where that has no dot.
+        helo_name: Option<String> = None, Bound::DomainName { example: "lists.example.org" };
+        /// Messages sent over one connection before it is replaced.
+        ///
+        /// MTAs limit it (Exim and others refuse beyond 1,000), and long sessions hide restarts.
+        messages_per_connection_max: usize = 1000, Bound::Range { min: 1, max: 1_000_000 };
+        /// Recipients of one transaction, at most, where the content is the same.
+        ///
+        /// More of them are faster, and more of them are in doubt after a crash.
+        recipients_per_transaction_max: usize = 50, Bound::Range { min: 1, max: 1000 };
+        /// Send the next envelope in one group with the content before it (RFC 2920).
+        ///
+        /// It saves a wait a message; an MTA that doesn't bear it is noticed, and spared.
+        group_across_dot: bool = true, Bound::Any;
+        /// Longest wait for a connection to be established.
+        ///
+        /// A local MTA answers at once, or its backlog is full.
+        connect_timeout_ms: u64 = 30_000, Bound::Range { min: 1, max: 3_600_000 };
+        /// Longest wait for the 220 banner.
+        ///
+        /// RFC 5321 §4.5.3.2.1: five minutes.
+        banner_timeout_ms: u64 = 300_000, Bound::Range { min: 1, max: 3_600_000 };
+        /// Longest wait for the reply to EHLO.
+        ///
+        /// The RFC names none; five minutes, as for MAIL.
+        ehlo_timeout_ms: u64 = 300_000, Bound::Range { min: 1, max: 3_600_000 };
+        /// Longest wait for the reply to MAIL.
+        ///
+        /// RFC 5321 §4.5.3.2.2: five minutes.
+        mail_timeout_ms: u64 = 300_000, Bound::Range { min: 1, max: 3_600_000 };
+        /// Longest wait for the reply to one RCPT.
+        ///
+        /// RFC 5321 §4.5.3.2.3: five minutes.
+        rcpt_timeout_ms: u64 = 300_000, Bound::Range { min: 1, max: 3_600_000 };
+        /// Longest wait for the reply to DATA.
+        ///
+        /// RFC 5321 §4.5.3.2.4: two minutes.
+        data_timeout_ms: u64 = 120_000, Bound::Range { min: 1, max: 3_600_000 };
+        /// Longest wait for the MTA to take a block of content.
+        ///
+        /// RFC 5321 §4.5.3.2.5: three minutes.
+        content_timeout_ms: u64 = 180_000, Bound::Range { min: 1, max: 3_600_000 };
+        /// Longest wait for the reply to the final dot.
+        ///
+        /// RFC 5321 §4.5.3.2.6: ten minutes. Giving up earlier makes duplicates.
+        final_dot_timeout_ms: u64 = 600_000, Bound::Range { min: 1, max: 3_600_000 };
+        /// First delay before a lost connection is made again.
+        ///
+        /// It doubles, with jitter, up to reconnect_delay_ms_max.
+        reconnect_delay_ms_min: u64 = 100, Bound::Range { min: 1, max: 3_600_000 };
+        /// Longest delay before a lost connection is made again.
+        ///
+        /// An MTA that is back is in use again within half a minute.
+        reconnect_delay_ms_max: u64 = 30_000, Bound::Range { min: 1, max: 3_600_000 };
+        /// Pause in new connections after the MTA refused one.
+        ///
+        /// sendmail under load closes its socket for 15 s; live sessions go on meanwhile.
+        refused_hold_ms: u64 = 15_000, Bound::Range { min: 1, max: 3_600_000 };
+        /// Give up when the MTA has not answered once within this time from the start.
+        ///
+        /// A wrong address should be noticed at once, not after minutes.
+        wait_first_s: u64 = 15, Bound::Range { min: 0, max: 86_400 };
+        /// Give up when an MTA that was there has been gone for this long.
+        ///
+        /// Long enough for a restart. The recipients stay pending.
+        wait_s: u64 = 300, Bound::Range { min: 0, max: 604_800 };
+    }
+
+    /// When deferred recipients (4xx) are tried again.
+    retry: Retry {
+        /// Delay before the second attempt.
+        ///
+        /// It doubles at each attempt, up to delay_s_max.
+        delay_s_min: u64 = 60, Bound::Range { min: 0, max: 604_800 };
+        /// Longest delay between two attempts.
+        ///
+        /// A local MTA defers for reasons of its own, which pass in minutes.
+        delay_s_max: u64 = 3600, Bound::Range { min: 0, max: 604_800 };
+        /// Age of a job at which what is still deferred expires.
+        ///
+        /// RFC 5321 §4.5.4.1 wants four to five days at least.
+        expire_after_s: u64 = 432_000, Bound::Range { min: 0, max: 31_536_000 };
+    }
+
+    /// What keeps an operator from the worst mistakes.
+    catches: Catches {
+        /// Recipients from which a send must be confirmed (the typed count, or `--yes`).
+        ///
+        /// The wrong list is mostly noticed by its size.
+        confirm_recipients_min: usize = 1000, Bound::Range { min: 1, max: 1 << 40 };
+        /// Time in which the same message to the same list is refused without `--again`.
+        ///
+        /// A day catches the second press of the button; weekly mail differs in its content.
+        again_window_s: u64 = 86_400, Bound::Range { min: 0, max: 31_536_000 };
+        /// Recipients in a row with the same 5xx at which the refusal breaker pauses the job.
+        ///
+        /// One bad setting ("relay access denied") would else refuse the whole list.
+        breaker_recipients_min: usize = 50, Bound::Range { min: 1, max: 1_000_000 };
+        /// Domains that those recipients must be spread over.
+        ///
+        /// One domain that refuses all of its own is no fault of the job.
+        breaker_domains_min: usize = 10, Bound::Range { min: 1, max: 1_000_000 };
+    }
+
+    /// How a drain ends.
+    drain: Drain {
+        /// Time that transactions in flight have to finish after SIGTERM or SIGINT.
+        ///
+        /// What is cut off after it, between the final dot and its reply, is in doubt.
+        shutdown_grace_ms: u64 = 30_000, Bound::Range { min: 0, max: 3_600_000 };
+    }
+
+    /// What a job does unless its submission says otherwise.
+    job: Job {
+        /// What becomes of a recipient when the connection is lost between the final dot and its reply.
+        ///
+        /// `resend` sends again and marks it possible_repeat; `hold` leaves it in_doubt.
+        on_doubt: OnDoubt = OnDoubt::Resend, Bound::OneOf { names: OnDoubt::NAMES };
+    }
+}
+
+relations! {
+    mta.reconnect_delay_ms_min <= mta.reconnect_delay_ms_max: "a delay grows from its least to its most";
+    retry.delay_s_min <= retry.delay_s_max: "a delay grows from its least to its most";
+    retry.delay_s_max <= retry.expire_after_s: "a recipient must be due again before it expires";
+    catches.breaker_domains_min <= catches.breaker_recipients_min: "each recipient has one domain";
+    spool.chunk_bytes_max <= spool.journal_segment_bytes: "the records of a chunk must fit a segment";
+}
+
+// These hold for the defaults only: an operator may have reasons to set them apart.
+const _: () = {
+    assert!(defaults::mta::recipients_per_transaction_max <= defaults::spool::chunk_recipients_max);
+    assert!(defaults::spool::journal_segment_bytes <= defaults::spool::free_bytes_min);
+    assert!(defaults::mta::wait_first_s <= defaults::mta::wait_s);
+    assert!(defaults::mta::refused_hold_ms <= defaults::mta::reconnect_delay_ms_max);
+    assert!(defaults::mta::connect_timeout_ms <= defaults::mta::banner_timeout_ms);
+    assert!(defaults::spool::slices.is_power_of_two());
+};

@@ -1,0 +1,349 @@
+//! The values that settings take, and the bounds that hold them.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// A setting's value, of any kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    Integer(u64),
+    Boolean(bool),
+    Text(String),
+    /// Not set: infeed finds the value itself.
+    Unset,
+}
+
+/// As TOML writes it; `Unset` has no TOML form and reads `(not set)`.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Integer(n) => n.fmt(f),
+            Value::Boolean(b) => b.fmt(f),
+            Value::Text(text) => toml::Value::String(text.clone()).fmt(f),
+            Value::Unset => f.write_str("(not set)"),
+        }
+    }
+}
+
+impl Value {
+    /// As JSON writes it; `Unset` is null.
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            Value::Integer(n) => (*n).into(),
+            Value::Boolean(b) => (*b).into(),
+            Value::Text(text) => text.as_str().into(),
+            Value::Unset => serde_json::Value::Null,
+        }
+    }
+}
+
+/// What TOML type a setting is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Integer,
+    Boolean,
+    Text,
+}
+
+impl Kind {
+    /// Reads a value written outside TOML: in the environment, or on the command line.
+    pub(super) fn parse(self, text: &str) -> Result<Value, String> {
+        match self {
+            Kind::Integer => integer(text, 10).map(Value::Integer),
+            Kind::Boolean => match text {
+                "true" => Ok(Value::Boolean(true)),
+                "false" => Ok(Value::Boolean(false)),
+                _ => Err(format!("{text:?} is neither true nor false")),
+            },
+            Kind::Text => Ok(Value::Text(text.to_owned())),
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Kind::Integer => "integer",
+            Kind::Boolean => "true or false",
+            Kind::Text => "string",
+        }
+    }
+}
+
+/// Reads an integer from 0 on; underscores may stand between its digits.
+pub(super) fn integer(text: &str, radix: u32) -> Result<u64, String> {
+    if text.starts_with('-') {
+        return Err(format!("{text} is negative"));
+    }
+    u64::from_str_radix(&text.replace('_', ""), radix).map_err(|e| match e.kind() {
+        std::num::IntErrorKind::PosOverflow => format!("{text} is too large"),
+        _ => format!("{text:?} is no whole number"),
+    })
+}
+
+/// What a value must be, beyond its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    Any,
+    /// Both ends included.
+    Range {
+        min: u64,
+        max: u64,
+    },
+    /// 1, 2, 4 … `max`.
+    PowerOfTwo {
+        max: u64,
+    },
+    /// `host:port` or `[IPv6]:port`.
+    HostPort,
+    /// A name fit for EHLO: letters, digits, hyphens and dots, or an address literal.
+    DomainName {
+        example: &'static str,
+    },
+    /// A path, absolute.
+    Path {
+        example: &'static str,
+    },
+    OneOf {
+        names: &'static [&'static str],
+    },
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bound::Any => Ok(()),
+            Bound::Range { min, max } => write!(f, "{min} to {max}"),
+            Bound::PowerOfTwo { max } => write!(f, "a power of two, at most {max}"),
+            Bound::HostPort => f.write_str("host:port, or [IPv6]:port"),
+            Bound::DomainName { .. } => f.write_str("a domain name, or an address literal in [ ]"),
+            Bound::Path { .. } => f.write_str("an absolute path"),
+            Bound::OneOf { names } => {
+                for (i, name) in names.iter().enumerate() {
+                    write!(f, "{}\"{name}\"", if i == 0 { "" } else { " or " })?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Bound {
+    /// Whether `value` lies within the bound; an unset value does.
+    pub fn holds(&self, value: &Value) -> bool {
+        match (self, value) {
+            (_, Value::Unset) | (Bound::Any, _) => true,
+            (Bound::Range { min, max }, Value::Integer(n)) => (min..=max).contains(&n),
+            (Bound::PowerOfTwo { max }, Value::Integer(n)) => n.is_power_of_two() && n <= max,
+            (Bound::HostPort, Value::Text(text)) => is_host_port(text),
+            (Bound::DomainName { .. }, Value::Text(text)) => is_helo_name(text),
+            (Bound::Path { .. }, Value::Text(text)) => text.starts_with('/') && !text.contains('\0'),
+            (Bound::OneOf { names }, Value::Text(text)) => names.contains(&text.as_str()),
+            _ => false,
+        }
+    }
+}
+
+fn is_host_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let host_is_good = match host.strip_prefix('[') {
+        Some(literal) => literal.strip_suffix(']').is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => is_domain_name(host),
+    };
+    host_is_good && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0)
+}
+
+fn is_helo_name(text: &str) -> bool {
+    match text.strip_prefix('[') {
+        Some(literal) => literal.strip_suffix(']').is_some_and(|ip| {
+            let v6 = ip.strip_prefix("IPv6:").map(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok());
+            v6.unwrap_or_else(|| ip.parse::<std::net::Ipv4Addr>().is_ok())
+        }),
+        None => is_domain_name(text),
+    }
+}
+
+/// RFC 5321 §4.1.2 with underscores let through: hosts with them exist.
+fn is_domain_name(text: &str) -> bool {
+    text.len() <= 255
+        && text.split('.').all(|label| {
+            !label.is_empty()
+                && label.len() <= 63
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        })
+}
+
+/// One setting, as the table holds it.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    pub group: &'static str,
+    pub name: &'static str,
+    pub kind: Kind,
+    pub default: Value,
+    pub bound: Bound,
+    /// What it is, an empty line, and why.
+    pub(super) doc: &'static str,
+}
+
+impl Setting {
+    /// `group.name`.
+    pub fn full_name(&self) -> String {
+        format!("{}.{}", self.group, self.name)
+    }
+
+    /// The environment variable that sets it.
+    pub fn variable(&self) -> String {
+        format!("INFEED_{}_{}", self.group, self.name).to_ascii_uppercase()
+    }
+
+    /// Whether the value is of the setting's kind and within its bound; the error is what is wrong.
+    pub(super) fn check(&self, value: &Value) -> Result<(), String> {
+        let kind_is_right = match value {
+            Value::Integer(_) => self.kind == Kind::Integer,
+            Value::Boolean(_) => self.kind == Kind::Boolean,
+            Value::Text(_) => self.kind == Kind::Text,
+            Value::Unset => self.default == Value::Unset,
+        };
+        if !kind_is_right {
+            return Err(format!("{value} is no {}", self.kind.name()));
+        }
+        if !self.bound.holds(value) {
+            return Err(format!("{value} is not {}", self.bound));
+        }
+        Ok(())
+    }
+}
+
+/// A type that a setting can have.
+pub trait Field: Sized {
+    /// The form its default has as a constant.
+    type Const;
+    const KIND: Kind;
+    fn from_const(default: Self::Const) -> Self;
+    fn to_value(&self) -> Value;
+    /// # Panics
+    /// On a value that `Setting::check` would not let through.
+    fn from_value(value: &Value) -> Self;
+}
+
+macro_rules! integer_field {
+    ($($Type:ty),+) => {$(
+        impl Field for $Type {
+            type Const = $Type;
+            const KIND: Kind = Kind::Integer;
+            fn from_const(default: $Type) -> Self {
+                default
+            }
+            fn to_value(&self) -> Value {
+                Value::Integer(*self as u64)
+            }
+            fn from_value(value: &Value) -> Self {
+                match value {
+                    Value::Integer(n) => *n as $Type,
+                    other => panic!("unchecked value {other:?} for an integer"),
+                }
+            }
+        }
+    )+};
+}
+integer_field!(u64, usize);
+
+impl Field for bool {
+    type Const = bool;
+    const KIND: Kind = Kind::Boolean;
+    fn from_const(default: bool) -> Self {
+        default
+    }
+    fn to_value(&self) -> Value {
+        Value::Boolean(*self)
+    }
+    fn from_value(value: &Value) -> Self {
+        match value {
+            Value::Boolean(b) => *b,
+            other => panic!("unchecked value {other:?} for true or false"),
+        }
+    }
+}
+
+impl Field for String {
+    type Const = &'static str;
+    const KIND: Kind = Kind::Text;
+    fn from_const(default: &'static str) -> Self {
+        default.to_owned()
+    }
+    fn to_value(&self) -> Value {
+        Value::Text(self.clone())
+    }
+    fn from_value(value: &Value) -> Self {
+        match value {
+            Value::Text(text) => text.clone(),
+            other => panic!("unchecked value {other:?} for a string"),
+        }
+    }
+}
+
+impl Field for PathBuf {
+    type Const = &'static str;
+    const KIND: Kind = Kind::Text;
+    fn from_const(default: &'static str) -> Self {
+        default.into()
+    }
+    fn to_value(&self) -> Value {
+        Value::Text(self.to_string_lossy().into_owned())
+    }
+    fn from_value(value: &Value) -> Self {
+        String::from_value(value).into()
+    }
+}
+
+impl<T: Field> Field for Option<T> {
+    type Const = Option<T::Const>;
+    const KIND: Kind = T::KIND;
+    fn from_const(default: Option<T::Const>) -> Self {
+        default.map(T::from_const)
+    }
+    fn to_value(&self) -> Value {
+        self.as_ref().map_or(Value::Unset, T::to_value)
+    }
+    fn from_value(value: &Value) -> Self {
+        match value {
+            Value::Unset => None,
+            value => Some(T::from_value(value)),
+        }
+    }
+}
+
+/// What becomes of a recipient whose transaction was cut off between the final dot and its reply.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDoubt {
+    /// Send it again, marked `possible_repeat`.
+    #[default]
+    Resend,
+    /// Leave it `in_doubt`, for the operator to decide.
+    Hold,
+}
+
+impl OnDoubt {
+    pub(super) const NAMES: &'static [&'static str] = &["resend", "hold"];
+}
+
+impl Field for OnDoubt {
+    type Const = OnDoubt;
+    const KIND: Kind = Kind::Text;
+    fn from_const(default: OnDoubt) -> Self {
+        default
+    }
+    fn to_value(&self) -> Value {
+        Value::Text(Self::NAMES[*self as usize].to_owned())
+    }
+    fn from_value(value: &Value) -> Self {
+        match value {
+            Value::Text(text) if text == "resend" => OnDoubt::Resend,
+            Value::Text(text) if text == "hold" => OnDoubt::Hold,
+            other => panic!("unchecked value {other:?} for on_doubt"),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! What the end-to-end tests stand on: the real MTAs, the binary, the ledger, the report, and waiting.
+//!
+//! Each test binary uses a part of it.
+#![allow(dead_code, reason = "compiled into every test binary, and none uses all of it")]
+
+pub mod binary;
+pub mod ledger;
+pub mod mta;
+pub mod port;
+pub mod receiver;
+pub mod report;
+pub mod wait;
