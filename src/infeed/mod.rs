@@ -1,4 +1,43 @@
+//! The infeeds: N SMTP connections to the local MTA, kept busy.
+//!
+//! | file | is |
+//! | --- | --- |
+//! | `transaction` | what an infeed is given (`Transaction`) and gives back (`Settlement`), and by whom (`Work`) |
+//! | `pool` | N infeeds to one MTA: start, status, stop |
+//! | `connection` | one infeed's life: connect, drain, rotate, reconnect |
+//! | `handshake` | greeting and EHLO |
+//! | `dialogue` | the exchange, pipelined or in lock step |
+//! | `verdict` | ALL failure policy: what a reply or a lost connection means |
+//! | `streak` | the refusal breaker's counter |
+//! | `state` | what the infeeds of one MTA know together: holds, limits learned, who may connect |
+//! | `lent` | a transaction on loan: settled exactly once |
+//! | `envelope`, `wire`, `reply` | commands out, octets both ways, replies in |
+//!
+//! Guarantees: every transaction taken is settled exactly once; nothing is called accepted that the MTA
+//! did not accept by its reply to the final dot; what may have been taken without our knowing is
+//! `InDoubt`, never anything else. Errors: [`InfeedError`], shown in [`MtaStatus`].
+
 pub mod transaction;
+mod config;
+mod connection;
+mod dialogue;
+mod envelope;
+mod error;
+mod handshake;
+mod lent;
+mod pool;
+mod reply;
+mod state;
+mod streak;
+mod verdict;
+mod wire;
+
+pub use config::{InfeedConfig, Timeouts};
+pub use error::InfeedError;
+pub use pool::{Pool, StopReport};
+pub use reply::{BadReply, queue_id};
+pub use state::{MtaState, MtaStatus};
+pub use streak::{RefusalStreak, STREAK_DOMAINS_MIN, STREAK_HELD_MAX, STREAK_RECIPIENTS_MIN, Streak};
 pub use transaction::{
     Capabilities, Dsn, JobFault, NoRecord, Rcpt, RcptResult, Said, Settlement, Stage, Transaction, Work,
 };

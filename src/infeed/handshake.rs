@@ -1,0 +1,244 @@
+//! From a TCP connection to a session that may send: greeting and EHLO, which async-smtp speaks.
+//!
+//! async-smtp 0.10 keeps the EHLO reply to itself, knows no timeouts and no bound on a reply, and writes
+//! to its log what it says (nothing collects that log here). So it speaks through [`Ear`], which bounds,
+//! times and records what passes; the record is read with our own parser, for the keywords and for the
+//! verdict. Then the bare stream is taken over. Errors: any of [`InfeedError`], at `Connect`, `Banner` or
+//! `Ehlo`; no recipient is touched by any of them.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_smtp::extension::ClientId;
+use async_smtp::{SmtpClient, SmtpTransport};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use super::config::InfeedConfig;
+use super::error::InfeedError;
+use super::reply::{self, REPLY_OCTETS_MAX, Reply};
+use super::transaction::{Capabilities, Stage};
+
+/// Connects, waits for the greeting and says EHLO. Gives the bare stream and what the MTA offers.
+pub async fn open(config: &InfeedConfig) -> Result<(TcpStream, Capabilities), InfeedError> {
+    let stream = connect(config).await?;
+    greet(stream, config).await
+}
+
+async fn connect(config: &InfeedConfig) -> Result<TcpStream, InfeedError> {
+    let failed = |source| InfeedError::Connect { address: config.address.clone(), source };
+    let timeout_ms = config.timeouts.connect_ms;
+    let stream = timeout(Duration::from_millis(timeout_ms), TcpStream::connect(config.address.as_str()))
+        .await
+        .map_err(|_| {
+            failed(io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {timeout_ms} ms")))
+        })?
+        .map_err(failed)?;
+    stream.set_nodelay(true).map_err(failed)?;
+    Ok(stream)
+}
+
+async fn greet(stream: TcpStream, config: &InfeedConfig) -> Result<(TcpStream, Capabilities), InfeedError> {
+    let ear = Ear::new(stream, config);
+    let client = SmtpClient::new().hello_name(ClientId::new(config.helo_name.clone()));
+    // The transport swallows the ear when it fails, hence the record that outlives it.
+    let record = ear.record.clone();
+    let spoken = SmtpTransport::new(client, ear).await;
+    let heard = record.take();
+    let stage = if heard.ehlo_at.is_some() { Stage::Ehlo } else { Stage::Banner };
+    let octets = &heard.octets[heard.ehlo_at.unwrap_or(0)..];
+    let reply = reply::parse(octets).map_err(|source| InfeedError::BadReply { stage, source })?;
+    match (spoken, reply) {
+        (_, Some((reply, _))) if reply.code >= 300 => Err(InfeedError::Said { stage, said: reply.said() }),
+        (Ok(transport), Some((reply, len))) if stage == Stage::Ehlo => {
+            let ear = transport.into_inner().into_inner();
+            if octets.len() > len {
+                let text = String::from_utf8_lossy(&octets[len..]).chars().take(64).collect();
+                return Err(InfeedError::Unsolicited { stage, text });
+            }
+            Ok((ear.stream, capabilities(&reply)))
+        }
+        (spoken, _) => Err(match heard.failure {
+            Some(Failure::Timeout(timeout_ms)) => InfeedError::Timeout { stage, timeout_ms },
+            Some(Failure::TooLong) => InfeedError::BadReply { stage, source: reply::BadReply::TooLong },
+            Some(Failure::Closed) => InfeedError::Closed { stage },
+            Some(Failure::Io(source)) => InfeedError::Io { stage, source },
+            // A reply that we can read and async-smtp can't.
+            None => {
+                let text = spoken.err().map_or_else(String::new, |e| e.to_string());
+                InfeedError::Unexpected { stage, code: reply.map_or(0, |(r, _)| r.code), text }
+            }
+        }),
+    }
+}
+
+/// The keywords of an EHLO reply (RFC 5321 §4.1.1.1), case-insensitive, unknown ones passed over.
+fn capabilities(reply: &Reply<'_>) -> Capabilities {
+    let mut capabilities = Capabilities { recipients_max: usize::MAX, ..Capabilities::default() };
+    for line in reply.lines().skip(1) {
+        let Ok(line) = std::str::from_utf8(line) else { continue };
+        let mut words = line.split_ascii_whitespace();
+        match words.next().unwrap_or_default().to_ascii_uppercase().as_str() {
+            "PIPELINING" => capabilities.pipelining = true,
+            "8BITMIME" => capabilities.eight_bit_mime = true,
+            "SMTPUTF8" => capabilities.smtputf8 = true,
+            "DSN" => capabilities.dsn = true,
+            "ENHANCEDSTATUSCODES" => capabilities.enhanced_status_codes = true,
+            "SIZE" => capabilities.size = Some(words.next().and_then(|n| n.parse().ok()).unwrap_or(0)),
+            _ => (),
+        }
+    }
+    capabilities
+}
+
+/// What passed, shared with whoever outlives the transport.
+#[derive(Clone, Default)]
+struct Record(std::sync::Arc<std::sync::Mutex<Heard>>);
+
+#[derive(Default)]
+struct Heard {
+    octets: Vec<u8>,
+    /// How much had been heard when EHLO was said.
+    ehlo_at: Option<usize>,
+    failure: Option<Failure>,
+}
+
+enum Failure {
+    Timeout(u64),
+    TooLong,
+    Closed,
+    Io(io::Error),
+}
+
+impl Record {
+    fn with<T>(&self, f: impl FnOnce(&mut Heard) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    fn take(&self) -> Heard {
+        self.with(std::mem::take)
+    }
+}
+
+/// A stream that bounds, times and records what is read from it. The phase turns from greeting to EHLO
+/// with the first write. Octets above 127 are shown to async-smtp as `?`: it would take a Latin-1
+/// greeting for an I/O error.
+struct Ear {
+    stream: TcpStream,
+    record: Record,
+    buffer: Vec<u8>,
+    taken: usize,
+    deadline: Pin<Box<Sleep>>,
+    timeout_ms: u64,
+    ehlo_ms: u64,
+}
+
+impl Ear {
+    fn new(stream: TcpStream, config: &InfeedConfig) -> Self {
+        let timeout_ms = config.timeouts.banner_ms;
+        Self {
+            stream,
+            record: Record::default(),
+            buffer: Vec::with_capacity(1024),
+            taken: 0,
+            deadline: Box::pin(sleep_until(Instant::now() + Duration::from_millis(timeout_ms))),
+            timeout_ms,
+            ehlo_ms: config.timeouts.ehlo_ms,
+        }
+    }
+
+    fn fail(&self, failure: Failure, kind: io::ErrorKind) -> Poll<io::Result<&[u8]>> {
+        self.record.with(|heard| heard.failure = Some(failure));
+        Poll::Ready(Err(kind.into()))
+    }
+}
+
+impl AsyncBufRead for Ear {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let this = self.get_mut();
+        if this.taken < this.buffer.len() {
+            return Poll::Ready(Ok(&this.buffer[this.taken..]));
+        }
+        if this.deadline.as_mut().poll(cx).is_ready() {
+            return this.fail(Failure::Timeout(this.timeout_ms), io::ErrorKind::TimedOut);
+        }
+        if this.record.with(|heard| heard.octets.len() - heard.ehlo_at.unwrap_or(0)) > REPLY_OCTETS_MAX {
+            return this.fail(Failure::TooLong, io::ErrorKind::InvalidData);
+        }
+        this.buffer.resize(1024, 0);
+        this.taken = 0;
+        let mut space = ReadBuf::new(&mut this.buffer);
+        let read = match Pin::new(&mut this.stream).poll_read(cx, &mut space) {
+            Poll::Ready(read) => read.map(|()| space.filled().len()),
+            Poll::Pending => {
+                this.buffer.clear();
+                return Poll::Pending;
+            }
+        };
+        match read {
+            Ok(0) => {
+                this.buffer.clear();
+                this.fail(Failure::Closed, io::ErrorKind::UnexpectedEof)
+            }
+            Ok(n) => {
+                this.buffer.truncate(n);
+                this.record.with(|heard| heard.octets.extend_from_slice(&this.buffer));
+                for b in this.buffer.iter_mut().filter(|b| !b.is_ascii()) {
+                    *b = b'?';
+                }
+                Poll::Ready(Ok(&this.buffer))
+            }
+            Err(error) => {
+                this.buffer.clear();
+                let kind = error.kind();
+                this.fail(Failure::Io(error), kind)
+            }
+        }
+    }
+
+    fn consume(self: Pin<&mut Self>, amount: usize) {
+        let this = self.get_mut();
+        this.taken = (this.taken + amount).min(this.buffer.len());
+    }
+}
+
+impl AsyncRead for Ear {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let available = ready!(self.as_mut().poll_fill_buf(cx))?;
+        let n = available.len().min(out.remaining());
+        out.put_slice(&available[..n]);
+        self.consume(n);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Ear {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let first = this.record.with(|heard| {
+            let first = heard.ehlo_at.is_none();
+            heard.ehlo_at.get_or_insert(heard.octets.len());
+            first
+        });
+        if first {
+            this.timeout_ms = this.ehlo_ms;
+            this.deadline.as_mut().reset(Instant::now() + Duration::from_millis(this.ehlo_ms));
+        }
+        Pin::new(&mut this.stream).poll_write(cx, octets)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,516 @@
+//! What all infeeds of one MTA know together: how it is, what was learned about it, who may connect,
+//! who may send.
+//!
+//! One rule for connecting: while no session is established, one infeed tries and the others wait, so
+//! that a dead MTA meets one polite caller. One rule for sending: while the MTA is held or paused nobody
+//! begins a transaction; when a hold ends, one transaction probes, and its acceptance frees the others.
+//! Nothing here fails.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::config::InfeedConfig;
+use super::transaction::{Capabilities, Said};
+use super::verdict::Mta;
+use crate::clock::{Micros, now_us};
+
+/// How often a transaction may lose its connection before it counts as an attempt.
+pub const LOSSES_MAX: u32 = 3;
+/// The MTA's own troubles in a row (451 4.3.0, 4.3.5, 4.7.1) after which all stops for a probe.
+pub const STRAINS_MAX: u32 = 5;
+/// First interval between probes of an MTA whose disk is full; doubles up to a minute's worth of the
+/// configured rate hold.
+const PROBE_MS_MIN: u64 = 1_000;
+/// Transactions whose losses are remembered.
+const LOSSES_KEPT_MAX: usize = 4_096;
+
+/// What the MTA looks like from here: a cheap copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MtaStatus {
+    pub state: MtaState,
+    /// Sessions that stand.
+    pub established: usize,
+    pub connecting: usize,
+    /// Sessions established since the start.
+    pub connections_total: u64,
+    /// Infeeds whose task has not ended.
+    pub infeeds: usize,
+    pub ever_connected: bool,
+    /// Microseconds since the Unix epoch of the last final dot that was answered 2xx; `None`: none yet.
+    /// Exact from `Pool::status`; in what `Pool::changed` gives, as of the last change.
+    pub last_success: Option<Micros>,
+    pub last_error: Option<String>,
+    /// Infeeds that panicked and were begun anew.
+    pub panics_total: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MtaState {
+    /// At least one session stands, and transactions may begin.
+    Up,
+    /// Not connected, and no failure yet.
+    Connecting,
+    /// No session stands and connecting fails.
+    Down { since: Micros, error: String },
+    /// A 5xx at the greeting or EHLO, or 530 at MAIL: until `Pool::resume`.
+    Paused { said: Said },
+    /// No transaction begins until then, and then one alone.
+    Held { until: Micros, why: String },
+}
+
+#[derive(Default)]
+struct Inner {
+    established: usize,
+    connecting: usize,
+    connections_total: u64,
+    infeeds: usize,
+    panics_total: u64,
+    last_error: Option<String>,
+    connect_failures: u32,
+    down: Option<(Micros, String)>,
+    connect_not_before: Option<Instant>,
+    /// No more sessions than this until then.
+    cap: Option<(usize, Instant)>,
+    paused: Option<Said>,
+    hold: Option<Hold>,
+    strains: u32,
+    losses: HashMap<u64, u32>,
+}
+
+struct Hold {
+    until: Instant,
+    until_us: Micros,
+    why: String,
+    interval_ms: u64,
+    probing: bool,
+}
+
+pub struct Shared {
+    pub config: InfeedConfig,
+    inner: Mutex<Inner>,
+    status: watch::Sender<MtaStatus>,
+    /// Held or paused: the hot path asks this alone.
+    closed: AtomicBool,
+    stopping: AtomicBool,
+    /// `Work::next` gave `None`: whoever has no session need not open one.
+    drained: AtomicBool,
+    troubled: AtomicBool,
+    last_success: AtomicU64,
+    recipients_max: AtomicUsize,
+    messages_max: AtomicUsize,
+    no_group_across_dot: AtomicBool,
+}
+
+/// What an infeed may do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Admission {
+    Go,
+    /// Go, and you are the probe: nobody else begins until you have succeeded.
+    Probe,
+    Stop,
+}
+
+impl Shared {
+    pub fn new(config: InfeedConfig) -> Arc<Self> {
+        let (status, _) = watch::channel(MtaStatus {
+            state: MtaState::Connecting,
+            established: 0,
+            connecting: 0,
+            connections_total: 0,
+            infeeds: 0,
+            ever_connected: false,
+            last_success: None,
+            last_error: None,
+            panics_total: 0,
+        });
+        let messages_max = AtomicUsize::new(config.messages_per_connection_max.max(1));
+        let recipients_max = AtomicUsize::new(usize::MAX);
+        Arc::new(Self {
+            config,
+            inner: Mutex::default(),
+            status,
+            closed: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            drained: AtomicBool::new(false),
+            troubled: AtomicBool::new(false),
+            last_success: AtomicU64::new(0),
+            recipients_max,
+            messages_max,
+            no_group_across_dot: AtomicBool::new(false),
+        })
+    }
+
+    /// A panic of one infeed leaves plain data behind, never a half-made change that matters.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes something, and tells whoever waits.
+    fn change<T>(&self, f: impl FnOnce(&mut Inner) -> T) -> T {
+        let mut inner = self.lock();
+        let result = f(&mut inner);
+        self.closed.store(inner.paused.is_some() || inner.hold.is_some(), Relaxed);
+        self.troubled.store(inner.strains > 0 || !inner.losses.is_empty() || inner.hold.is_some(), Relaxed);
+        let status = self.snapshot(&inner);
+        // Still locked, so that an older snapshot never overwrites a newer one.
+        self.status.send_replace(status);
+        drop(inner);
+        result
+    }
+
+    fn snapshot(&self, inner: &Inner) -> MtaStatus {
+        let state = match inner {
+            Inner { paused: Some(said), .. } => MtaState::Paused { said: said.clone() },
+            Inner { hold: Some(hold), .. } => MtaState::Held { until: hold.until_us, why: hold.why.clone() },
+            Inner { established: 1.., .. } => MtaState::Up,
+            Inner { down: Some((since, error)), .. } => {
+                MtaState::Down { since: *since, error: error.clone() }
+            }
+            _ => MtaState::Connecting,
+        };
+        let last_success = self.last_success.load(Relaxed);
+        MtaStatus {
+            state,
+            established: inner.established,
+            connecting: inner.connecting,
+            connections_total: inner.connections_total,
+            infeeds: inner.infeeds,
+            ever_connected: inner.connections_total > 0,
+            last_success: (last_success > 0).then_some(last_success),
+            last_error: inner.last_error.clone(),
+            panics_total: inner.panics_total,
+        }
+    }
+
+    pub fn status(&self) -> MtaStatus {
+        self.snapshot(&self.lock())
+    }
+
+    pub fn changed(&self) -> watch::Receiver<MtaStatus> {
+        self.status.subscribe()
+    }
+
+    pub fn stop(&self) {
+        self.stopping.store(true, Relaxed);
+        self.change(|_| ());
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Relaxed)
+    }
+
+    pub fn drained(&self) {
+        self.drained.store(true, Relaxed);
+        self.change(|_| ());
+    }
+
+    /// Resolves when the pool is to stop.
+    pub async fn stopped(&self) {
+        let mut changed = self.status.subscribe();
+        while !self.is_stopping() {
+            // The sender is `self`: it can't be gone.
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Ends a pause.
+    pub fn resume(&self) {
+        self.change(|inner| inner.paused = None);
+    }
+
+    pub fn infeed_begins(&self) {
+        self.change(|inner| inner.infeeds += 1);
+    }
+
+    pub fn infeed_ends(&self) {
+        self.change(|inner| inner.infeeds -= 1);
+    }
+
+    pub fn infeed_panicked(&self) {
+        self.change(|inner| {
+            inner.panics_total += 1;
+            inner.last_error = Some("an infeed panicked (a defect); it was begun anew".into());
+        });
+    }
+
+    /// Waits until this infeed may connect; `None`: there is no more use for it.
+    pub async fn admit_connect(self: &Arc<Self>) -> Option<Connecting> {
+        let mut changed = self.status.subscribe();
+        loop {
+            changed.mark_unchanged();
+            if self.is_stopping() || self.drained.load(Relaxed) {
+                return None;
+            }
+            let wait = self.may_connect(Instant::now());
+            match wait {
+                Wait::No => {
+                    self.change(|_| ());
+                    return Some(Connecting { shared: self.clone(), settled: false });
+                }
+                Wait::Until(until) => tokio::select! {
+                    () = tokio::time::sleep_until(until) => (),
+                    _ = changed.changed() => (),
+                },
+                Wait::Change => {
+                    if changed.changed().await.is_err() {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    fn may_connect(&self, now: Instant) -> Wait {
+        let mut inner = self.lock();
+        if inner.paused.is_some() {
+            return Wait::Change;
+        }
+        if let Some(until) = inner.connect_not_before.filter(|until| now < *until) {
+            return Wait::Until(until);
+        }
+        if let Some((sessions_max, until)) = inner.cap.filter(|(_, until)| now < *until)
+            && inner.established + inner.connecting >= sessions_max
+        {
+            return Wait::Until(until);
+        }
+        if inner.established == 0 && inner.connecting > 0 {
+            return Wait::Change;
+        }
+        inner.connecting += 1;
+        Wait::No
+    }
+
+    /// Waits until this infeed may begin a transaction.
+    pub async fn admit_transaction(&self) -> Admission {
+        if !self.closed.load(Relaxed) && !self.is_stopping() {
+            return Admission::Go;
+        }
+        let mut changed = self.status.subscribe();
+        loop {
+            changed.mark_unchanged();
+            if self.is_stopping() {
+                return Admission::Stop;
+            }
+            let until = {
+                let mut inner = self.lock();
+                match &mut *inner {
+                    Inner { paused: Some(_), .. } => None,
+                    Inner { hold: None, .. } => return Admission::Go,
+                    Inner { hold: Some(hold), .. } if hold.probing => None,
+                    Inner { hold: Some(hold), .. } if Instant::now() < hold.until => Some(hold.until),
+                    Inner { hold: Some(hold), .. } => {
+                        hold.probing = true;
+                        return Admission::Probe;
+                    }
+                }
+            };
+            match until {
+                Some(until) => tokio::select! {
+                    () = tokio::time::sleep_until(until) => (),
+                    _ = changed.changed() => (),
+                },
+                None => {
+                    if changed.changed().await.is_err() {
+                        return Admission::Stop;
+                    }
+                }
+            }
+        }
+    }
+
+    /// May a transaction begin right now, in the group of another one?
+    pub fn may_group(&self) -> bool {
+        self.config.group_across_dot
+            && !self.no_group_across_dot.load(Relaxed)
+            && !self.closed.load(Relaxed)
+            && !self.is_stopping()
+    }
+
+    /// The probe ended without success or failure: another may probe.
+    pub fn probe_ended(&self) {
+        self.change(|inner| {
+            if let Some(hold) = &mut inner.hold {
+                hold.probing = false;
+            }
+        });
+    }
+
+    /// A final dot was answered 2xx.
+    pub fn succeeded(&self, token: u64) {
+        self.last_success.store(now_us(), Relaxed);
+        if self.troubled.load(Relaxed) {
+            self.change(|inner| {
+                inner.strains = 0;
+                inner.losses.remove(&token);
+                // One in flight from before the hold does not end it: the probe does.
+                if inner.hold.as_ref().is_some_and(|hold| hold.probing) {
+                    inner.hold = None;
+                }
+            });
+        }
+    }
+
+    /// A transaction (known by its first recipient's token) lost its connection: how often so far.
+    pub fn lost(&self, token: u64) -> u32 {
+        self.change(|inner| {
+            if inner.losses.len() >= LOSSES_KEPT_MAX {
+                inner.losses.clear();
+            }
+            let losses = inner.losses.entry(token).or_insert(0);
+            *losses += 1;
+            let losses = *losses;
+            if losses >= LOSSES_MAX {
+                inner.losses.remove(&token);
+            }
+            losses
+        })
+    }
+
+    pub fn error(&self, error: &impl ToString) {
+        let error = error.to_string();
+        self.change(|inner| inner.last_error = Some(error));
+    }
+
+    /// Obeys the MTA's part of a verdict. `learned`: how many were taken, for the two limits.
+    pub fn obey(&self, mta: Mta, said: &Said, learned: usize) {
+        let now = Instant::now();
+        let why = || format!("{} {}", said.code, said.text);
+        match mta {
+            Mta::Fine | Mta::BackOff => (),
+            Mta::CapConnections => self.change(|inner| {
+                // Without a session there is nothing to cap at: the failed connect backs off.
+                if inner.established > 0 {
+                    inner.cap = Some((inner.established, now + self.config.connect_hold()));
+                }
+            }),
+            Mta::HoldConnects => self.change(|inner| {
+                if inner.established > 0 {
+                    inner.connect_not_before = Some(now + self.config.connect_hold());
+                }
+            }),
+            Mta::HoldMinute => self.hold(self.config.rate_hold_ms, why()),
+            Mta::StopAndProbe => self.hold(PROBE_MS_MIN.min(self.config.rate_hold_ms), why()),
+            Mta::Strain => {
+                let strains = self.change(|inner| {
+                    inner.strains += 1;
+                    inner.strains
+                });
+                if strains >= STRAINS_MAX {
+                    self.hold(PROBE_MS_MIN.min(self.config.rate_hold_ms), why());
+                }
+            }
+            Mta::Pause => self.change(|inner| {
+                inner.last_error = Some(why());
+                inner.paused = Some(said.clone());
+            }),
+            Mta::LearnRecipientsMax => {
+                self.recipients_max.fetch_min(learned.max(1), Relaxed);
+            }
+            Mta::LearnMessagesMax => {
+                self.messages_max.fetch_min(learned.max(1), Relaxed);
+            }
+            Mta::LearnNoGroupAcrossDot => self.no_group_across_dot.store(true, Relaxed),
+        }
+    }
+
+    /// Stops all transactions for `ms`; a probe that fails doubles it.
+    fn hold(&self, ms: u64, why: String) {
+        self.change(|inner| {
+            let interval_ms = match &inner.hold {
+                // Those in flight when the first one failed say the same: once is enough.
+                Some(hold) if !hold.probing => return,
+                Some(hold) => (hold.interval_ms * 2).min(self.config.rate_hold_ms.max(ms)),
+                None => ms,
+            };
+            let wait = Duration::from_millis(interval_ms + fastrand::u64(0..=interval_ms / 10));
+            inner.last_error = Some(why.clone());
+            inner.hold = Some(Hold {
+                until: Instant::now() + wait,
+                until_us: now_us() + wait.as_micros() as Micros,
+                why,
+                interval_ms,
+                probing: false,
+            });
+        });
+    }
+
+    /// What the MTA offers, with what was learned.
+    pub fn learned(&self, capabilities: &mut Capabilities) {
+        capabilities.recipients_max =
+            self.recipients_max.load(Relaxed).min(self.config.recipients_per_transaction_max.max(1));
+    }
+
+    pub fn messages_max(&self) -> usize {
+        self.messages_max.load(Relaxed)
+    }
+}
+
+enum Wait {
+    No,
+    Until(Instant),
+    Change,
+}
+
+/// The right to connect, once. Dropped without a word (an abort), it is free for another.
+pub struct Connecting {
+    shared: Arc<Shared>,
+    settled: bool,
+}
+
+impl Connecting {
+    pub fn established(mut self) -> Established {
+        self.settled = true;
+        self.shared.change(|inner| {
+            inner.connecting -= 1;
+            inner.established += 1;
+            inner.connections_total += 1;
+            inner.connect_failures = 0;
+            inner.down = None;
+        });
+        Established { shared: self.shared.clone() }
+    }
+
+    /// No session came of it. With live sessions elsewhere `mta` alone says what follows; without,
+    /// the MTA is down, and the next try waits.
+    pub fn failed(mut self, error: &impl ToString, mta: Mta, said: &Said) {
+        self.settled = true;
+        let error = error.to_string();
+        self.shared.change(|inner| {
+            inner.connecting -= 1;
+            inner.last_error = Some(error.clone());
+            inner.connect_failures = inner.connect_failures.saturating_add(1);
+            let delay = self.shared.config.reconnect_delay(inner.connect_failures);
+            inner.connect_not_before = Some(Instant::now() + delay);
+            if inner.established == 0 {
+                inner.down.get_or_insert((now_us(), String::new())).1 = error;
+            }
+        });
+        self.shared.obey(mta, said, 0);
+    }
+}
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.shared.change(|inner| inner.connecting -= 1);
+        }
+    }
+}
+
+/// A session that stands, until dropped.
+pub struct Established {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Established {
+    fn drop(&mut self) {
+        self.shared.change(|inner| inner.established -= 1);
+    }
+}

@@ -1,0 +1,258 @@
+//! The raw stream: what is to be written and what was read, driven together so that neither end can
+//! wait for the other (Postfix flushes replies only when its read buffer is empty).
+//!
+//! Guarantees: a reply read is bounded; nothing that the MTA said before it was asked is taken for an
+//! answer; how much of the output the kernel has taken is known exactly. Errors: `Io`, `Closed`,
+//! `Timeout`, `BadReply`, `Unsolicited` of [`InfeedError`]; after any of them the stream is of no use.
+
+use std::io::IoSlice;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use super::config::Timeouts;
+use super::envelope::Commands;
+use super::error::InfeedError;
+use super::reply::{self, Reply};
+use super::transaction::Stage;
+
+const READ_OCTETS: usize = 8 * 1024;
+const DOT: &[u8] = b".\r\n";
+
+pub struct Wire {
+    stream: TcpStream,
+    timeouts: Timeouts,
+    /// Read and not yet taken: `inbox[taken..]`.
+    inbox: Vec<u8>,
+    taken: usize,
+    /// Goes out first, when there is content; empty otherwise.
+    content: Bytes,
+    /// The final dot, where there was content, and the commands.
+    out: Vec<u8>,
+    /// Octets of `content` and `out` that the kernel has taken.
+    written: usize,
+    /// Where the final dot ends in `content` and `out` together; `None`: no content in this group.
+    dot_end: Option<usize>,
+}
+
+impl Wire {
+    pub fn new(stream: TcpStream, timeouts: Timeouts) -> Self {
+        Self {
+            stream,
+            timeouts,
+            inbox: Vec::with_capacity(READ_OCTETS),
+            taken: 0,
+            content: Bytes::new(),
+            out: Vec::with_capacity(1024),
+            written: 0,
+            dot_end: None,
+        }
+    }
+
+    /// Begins a group: content with its final dot (where there is content), then commands. Nothing is
+    /// written before [`Wire::reply`] or [`Wire::flush`].
+    pub fn queue(
+        &mut self,
+        stage: Stage,
+        content: Option<Bytes>,
+        commands: &[u8],
+    ) -> Result<(), InfeedError> {
+        // Its own state first: an error below must not be judged by the group before.
+        if !self.is_written() {
+            self.dot_end = None;
+            let text = "all replies of a group, before all of the group was written".into();
+            return Err(InfeedError::Unsolicited { stage, text });
+        }
+        self.out.clear();
+        self.written = 0;
+        self.dot_end = None;
+        self.content = Bytes::new();
+        self.quiet(stage)?;
+        if let Some(content) = content {
+            self.out.extend_from_slice(DOT);
+            self.dot_end = Some(content.len() + DOT.len());
+            self.content = content;
+        }
+        self.out.extend_from_slice(commands);
+        Ok(())
+    }
+
+    /// The MTA has said nothing that was not asked for.
+    fn quiet(&self, stage: Stage) -> Result<(), InfeedError> {
+        let left = &self.inbox[self.taken..];
+        if left.is_empty() {
+            return Ok(());
+        }
+        if let Ok(Some((reply, _))) = reply::parse(left)
+            && reply.code == 421
+        {
+            return Err(InfeedError::Said { stage, said: reply.said() });
+        }
+        let text = String::from_utf8_lossy(&left[..left.len().min(64)]).into_owned();
+        Err(InfeedError::Unsolicited { stage, text })
+    }
+
+    fn output_len(&self) -> usize {
+        self.content.len() + self.out.len()
+    }
+
+    pub fn is_written(&self) -> bool {
+        self.written >= self.output_len()
+    }
+
+    /// The last octet of the final dot was handed to the kernel (or there was none to hand).
+    pub fn dot_is_written(&self) -> bool {
+        self.dot_end.is_some_and(|end| self.written >= end)
+    }
+
+    /// The next reply, writing what is still to be written meanwhile.
+    pub async fn reply(&mut self, stage: Stage) -> Result<Reply<'_>, InfeedError> {
+        let timeout_ms = self.timeouts.reply_ms(stage);
+        let mut deadline: Option<Instant> = None;
+        let len = loop {
+            let left = &self.inbox[self.taken..];
+            let found = reply::parse(left).map_err(|source| InfeedError::BadReply { stage, source })?;
+            if let Some((_, len)) = found {
+                break len;
+            }
+            let writing = !self.is_written();
+            if writing && self.try_write(stage)? {
+                deadline = None;
+                continue;
+            }
+            let limit_ms = if writing { self.timeouts.content_block_ms } else { timeout_ms };
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + Duration::from_millis(limit_ms));
+            self.make_room();
+            let waited = timeout_at(deadline, self.read_or_writable(writing)).await;
+            match waited {
+                Err(_) => return Err(InfeedError::Timeout { stage, timeout_ms: limit_ms }),
+                Ok(Err(source)) => return Err(InfeedError::Io { stage, source }),
+                Ok(Ok(Some(0))) => return Err(InfeedError::Closed { stage }),
+                Ok(Ok(_)) => (),
+            }
+        };
+        let start = self.taken;
+        self.taken += len;
+        match reply::parse(&self.inbox[start..self.taken]) {
+            Ok(Some((reply, _))) => Ok(reply),
+            other => unreachable!("the same octets were a reply: {other:?}"),
+        }
+    }
+
+    /// Writes what the kernel takes at once; `true` when it took something.
+    fn try_write(&mut self, stage: Stage) -> Result<bool, InfeedError> {
+        let content = self.content.get(self.written..).unwrap_or_default();
+        let out = &self.out[self.written.saturating_sub(self.content.len())..];
+        let tried = if content.is_empty() {
+            self.stream.try_write(out)
+        } else {
+            self.stream.try_write_vectored(&[IoSlice::new(content), IoSlice::new(out)])
+        };
+        match tried {
+            Ok(n) => {
+                self.written += n;
+                Ok(n > 0)
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
+            // What the MTA said before it closed is still to be read.
+            Err(source) => match self.last_words() {
+                Some(said) => Err(InfeedError::Said { stage, said }),
+                None => Err(InfeedError::Io { stage, source }),
+            },
+        }
+    }
+
+    /// A 421 that lies unread behind a write that failed.
+    fn last_words(&mut self) -> Option<super::transaction::Said> {
+        self.make_room();
+        match self.stream.try_read_buf(&mut self.inbox) {
+            Ok(_) => match reply::parse(&self.inbox[self.taken..]) {
+                Ok(Some((reply, _))) if reply.code == 421 => Some(reply.said()),
+                _ => None,
+            },
+            Err(_) => None,
+        }
+    }
+
+    /// Waits until something was read (how much; 0 at the end) or, while `writing`, can be written.
+    async fn read_or_writable(&mut self, writing: bool) -> std::io::Result<Option<usize>> {
+        quick_ack(&self.stream)?;
+        if !writing {
+            return self.stream.read_buf(&mut self.inbox).await.map(Some);
+        }
+        let (mut reader, writer) = self.stream.split();
+        tokio::select! {
+            read = reader.read_buf(&mut self.inbox) => read.map(Some),
+            writable = writer.writable() => writable.map(|()| None),
+        }
+    }
+
+    fn make_room(&mut self) {
+        if self.taken == self.inbox.len() {
+            self.inbox.clear();
+            self.taken = 0;
+        } else if self.taken > 0 && self.inbox.capacity() - self.inbox.len() < READ_OCTETS / 4 {
+            self.inbox.drain(..self.taken);
+            self.taken = 0;
+        }
+        if self.inbox.capacity() - self.inbox.len() < READ_OCTETS / 4 {
+            self.inbox.reserve(READ_OCTETS);
+        }
+    }
+
+    /// Resolves when an idle connection has something to say, which can only be a farewell or its end.
+    pub async fn idle_end(&self) {
+        // An error here shows itself at the next write.
+        if let Err(error) = self.stream.readable().await {
+            tracing::debug!(%error, "an idle infeed can't be watched");
+        }
+    }
+
+    /// Reads, without waiting, what an idle connection said. `Ok`: nothing, it was a false alarm.
+    pub fn check_idle(&mut self) -> Result<(), InfeedError> {
+        self.make_room();
+        match self.stream.try_read_buf(&mut self.inbox) {
+            Ok(0) => Err(InfeedError::Closed { stage: Stage::Mail }),
+            Ok(_) => self.quiet(Stage::Mail),
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => self.quiet(Stage::Mail),
+            Err(source) => Err(InfeedError::Io { stage: Stage::Mail, source }),
+        }
+    }
+
+    /// QUIT, alone in its write, and a short wait for the reply. What comes of it changes nothing.
+    pub async fn quit(&mut self) {
+        if !self.is_written() || self.queue(Stage::Mail, None, b"QUIT\r\n").is_err() {
+            return;
+        }
+        self.timeouts.mail_ms = self.timeouts.quit_ms;
+        self.timeouts.content_block_ms = self.timeouts.quit_ms;
+        if let Err(error) = self.reply(Stage::Mail).await {
+            tracing::trace!(%error, "no reply to QUIT");
+        }
+        if let Err(error) = self.stream.shutdown().await {
+            tracing::trace!(%error, "the MTA was gone before the end of the connection");
+        }
+    }
+
+    /// Sends one group of commands that all expect their reply next.
+    pub fn queue_commands(&mut self, stage: Stage, commands: &Commands, i: usize) -> Result<(), InfeedError> {
+        let start = i.checked_sub(1).map_or(0, |before| commands.ends[before]);
+        self.queue(stage, None, &commands.octets[start..commands.ends[i]])
+    }
+}
+
+/// Acknowledges at once while a reply is awaited: an MTA that writes its replies in pieces (Nagle) waits
+/// up to 40 ms for the acknowledgement of the first. The kernel forgets the setting, so it is set anew.
+#[cfg(target_os = "linux")]
+fn quick_ack(stream: &TcpStream) -> std::io::Result<()> {
+    Ok(rustix::net::sockopt::set_tcp_quickack(stream, true)?)
+}
+
+/// Elsewhere the kernel's own way must do.
+#[cfg(not(target_os = "linux"))]
+fn quick_ack(_: &TcpStream) -> std::io::Result<()> {
+    Ok(())
+}
