@@ -84,6 +84,10 @@ fn eight_bit_content_is_declared_and_kept() {
     let template = compile(format!("{HEAD}Subject: Gr\u{fc}\u{df}e\r\n\r\nx\r\n").as_bytes()).unwrap();
     let content = template.shared_content().unwrap();
     assert!(content.eight_bit && content.utf8_headers);
+    assert!(template.warnings().iter().any(|w| w.contains("line 4: Subject holds raw UTF-8")));
+    let latin = compile(&[HEAD.as_bytes(), b"Subject: \xFC\r\n\r\nx\r\n"].concat()).unwrap();
+    let content = latin.shared_content().unwrap();
+    assert!(content.eight_bit && !content.utf8_headers);
 }
 
 #[test]
