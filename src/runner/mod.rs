@@ -1,1 +1,169 @@
-//! (skeleton)
+//! The runner: drains the slices that it owns into the infeeds.
+//!
+//! ```text
+//!  feeder: scan → claim ─→ supply ─→ try_next/next → infeeds
+//!            ↑               ↑ settle ←──────────────┘
+//!          finish ←── a chunk whose recipients are all settled
+//! ```
+//!
+//! | file | is |
+//! | --- | --- |
+//! | `drain` | one run: owner, feeder, pool; when to end, and how |
+//! | `feeder` | claims chunks ahead of the infeeds, ends their passes, watches for new jobs and requests |
+//! | `supply` | the chunks in hand: composes transactions, jobs in turn |
+//! | `settle` | what a result means for the recipient, the job and the chunk |
+//! | `hand` | one chunk in hand |
+//! | `order`, `retry` | pure: domains mixed; when to try again |
+//!
+//! Guarantees: a recipient is in one transaction at a time; every one that is taken comes back, once;
+//! memory is bounded by [`HANDS_MAX`] chunks, whatever waits. Errors: [`RunnerError`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::infeed::InfeedConfig;
+use crate::slice::XxRange;
+use crate::spool::{JobId, Outcome, SpoolError};
+
+mod drain;
+mod feeder;
+mod hand;
+mod order;
+mod retry;
+mod settle;
+mod supply;
+
+pub use drain::drain;
+pub use retry::RetryPolicy;
+
+/// Chunks in hand at most, over all jobs: with 1 MiB each, what a drain's memory is made of.
+pub const HANDS_MAX: usize = 16;
+/// Of them, one job's: so that a small job finds room beside a huge one.
+pub const HANDS_PER_JOB_MAX: usize = 8;
+
+const _: () = assert!(HANDS_PER_JOB_MAX < HANDS_MAX);
+
+/// How one run drains.
+#[derive(Debug, Clone)]
+pub struct DrainConfig {
+    pub infeed: InfeedConfig,
+    pub range: XxRange,
+    /// Drain this job alone.
+    pub only_job: Option<JobId>,
+    /// End after so many recipients were tried.
+    pub first: Option<u64>,
+    /// The MTA is the embedded sink: jobs submitted as rehearsals may go there, and only there.
+    pub rehearsal: bool,
+    pub retry: RetryPolicy,
+    /// How long an MTA that has not answered in this run is waited for.
+    pub wait_first: Duration,
+    /// How long an MTA that was there and is gone, or holds, is waited for.
+    pub wait: Duration,
+    /// How long transactions in flight may take once a stop was asked for.
+    pub shutdown_grace: Duration,
+}
+
+/// Why a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Nothing more was due.
+    Drained,
+    /// `first` recipients were tried.
+    FirstReached,
+    /// A stop was asked for.
+    Stopped,
+    /// A 5xx at banner or EHLO: no recipient was touched by it.
+    MtaPaused(String),
+    MtaUnavailable(String),
+    /// Progress could not be recorded: nothing is sent without.
+    JournalFailed(String),
+}
+
+/// What one run did.
+#[derive(Debug, Clone)]
+pub struct DrainReport {
+    pub ended: Ended,
+    /// Connections that were established.
+    pub connections: usize,
+    pub seconds: f64,
+    /// Final outcomes in this run.
+    pub settled: u64,
+    pub accepted: u64,
+    /// Recipients of active jobs that are still pending or deferred.
+    pub unfinished: u64,
+    /// Jobs that the refusal breaker paused, with what the MTA said.
+    pub paused: Vec<(JobId, String)>,
+    /// Jobs that were left alone, with the reason.
+    pub left_alone: Vec<(JobId, String)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunnerError {
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+}
+
+/// Live counts of one run, for a progress bar.
+#[derive(Debug, Default)]
+pub struct Progress {
+    by_outcome: [AtomicU64; 9],
+    connections: AtomicUsize,
+    note: Mutex<Option<String>>,
+}
+
+/// What [`Progress`] said at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProgressSnapshot {
+    pub accepted: u64,
+    pub refused: u64,
+    pub deferred: u64,
+    pub expired: u64,
+    pub suppressed: u64,
+    pub quarantined: u64,
+    pub in_doubt: u64,
+    /// Sessions that stand.
+    pub connections: usize,
+    /// What holds the run up, for people.
+    pub note: Option<String>,
+}
+
+impl Progress {
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    pub fn snapshot(&self) -> ProgressSnapshot {
+        let of = |o: Outcome| self.by_outcome[o as usize].load(Relaxed);
+        ProgressSnapshot {
+            accepted: of(Outcome::Accepted),
+            refused: of(Outcome::Refused),
+            deferred: of(Outcome::Deferred),
+            expired: of(Outcome::Expired),
+            suppressed: of(Outcome::Suppressed),
+            quarantined: of(Outcome::Quarantined),
+            in_doubt: of(Outcome::InDoubt),
+            connections: self.connections.load(Relaxed),
+            note: self.note.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    fn count(&self, outcome: Outcome, n: u64) {
+        self.by_outcome[outcome as usize].fetch_add(n, Relaxed);
+    }
+
+    /// Final outcomes so far.
+    fn settled(&self) -> u64 {
+        let finals = Outcome::ALL.into_iter().filter(|o| o.is_final());
+        finals.map(|o| self.by_outcome[o as usize].load(Relaxed)).sum()
+    }
+
+    fn set_connections(&self, n: usize) {
+        self.connections.store(n, Relaxed);
+    }
+
+    fn set_note(&self, note: Option<String>) {
+        *self.note.lock().unwrap_or_else(PoisonError::into_inner) = note;
+    }
+}
