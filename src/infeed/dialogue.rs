@@ -104,9 +104,13 @@ impl<W: Work> Dialogue<W> {
         }
     }
 
-    /// Runs until the session ends, and says QUIT where that is in order.
-    pub async fn run(mut self) -> (End, usize) {
-        let mut step = Step::Idle;
+    /// Runs until the session ends, and says QUIT where that is in order. `first` goes out at once,
+    /// unless the MTA is held meanwhile. Gives the reason and the number of messages accepted.
+    pub async fn run(mut self, first: Option<Lent<W>>) -> (End, usize) {
+        let mut step = match first {
+            Some(first) if self.shared.may_begin() => Step::Begin(first),
+            _ => Step::Idle,
+        };
         let end = loop {
             step = match step {
                 Step::Idle => self.next().await,

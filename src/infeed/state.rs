@@ -35,6 +35,7 @@ pub struct MtaStatus {
     pub state: MtaState,
     /// Sessions that stand.
     pub established: usize,
+    /// Infeeds that connect, or may and wait for something to send.
     pub connecting: usize,
     /// Sessions established since the start.
     pub connections_total: u64,
@@ -80,6 +81,8 @@ struct Inner {
     hold: Option<Hold>,
     strains: u32,
     losses: HashMap<u64, u32>,
+    /// What the MTA offered last.
+    offered: Option<Capabilities>,
 }
 
 struct Hold {
@@ -289,7 +292,7 @@ impl Shared {
 
     /// Waits until this infeed may begin a transaction.
     pub async fn admit_transaction(&self) -> Admission {
-        if !self.closed.load(Relaxed) && !self.is_stopping() {
+        if self.may_begin() {
             return Admission::Go;
         }
         let mut changed = self.status.subscribe();
@@ -325,12 +328,14 @@ impl Shared {
         }
     }
 
+    /// May a transaction begin without asking for admission?
+    pub fn may_begin(&self) -> bool {
+        !self.closed.load(Relaxed) && !self.is_stopping()
+    }
+
     /// May a transaction begin right now, in the group of another one?
     pub fn may_group(&self) -> bool {
-        self.config.group_across_dot
-            && !self.no_group_across_dot.load(Relaxed)
-            && !self.closed.load(Relaxed)
-            && !self.is_stopping()
+        self.config.group_across_dot && !self.no_group_across_dot.load(Relaxed) && self.may_begin()
     }
 
     /// The probe ended without success or failure: another may probe.
@@ -445,6 +450,22 @@ impl Shared {
     pub fn learned(&self, capabilities: &mut Capabilities) {
         capabilities.recipients_max =
             self.recipients_max.load(Relaxed).min(self.config.recipients_per_transaction_max.max(1));
+    }
+
+    /// Remembers what EHLO told.
+    pub fn offered(&self, capabilities: &Capabilities) {
+        let mut inner = self.lock();
+        if inner.offered.as_ref() != Some(capabilities) {
+            inner.offered = Some(capabilities.clone());
+        }
+    }
+
+    /// What the MTA offered last, with what was learned; before the first session: nothing but the limit
+    /// on recipients.
+    pub fn last_capabilities(&self) -> Capabilities {
+        let mut capabilities = self.lock().offered.clone().unwrap_or_default();
+        self.learned(&mut capabilities);
+        capabilities
     }
 
     pub fn messages_max(&self) -> usize {
