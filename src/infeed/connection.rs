@@ -68,7 +68,7 @@ pub async fn run<W: Work>(work: Arc<W>, shared: Arc<Shared>) {
                 failures = if accepted > 0 { 1 } else { failures.saturating_add(1) };
                 tokio::select! {
                     () = tokio::time::sleep(shared.config.reconnect_delay(failures)) => (),
-                    () = shared.stopped() => return,
+                    () = shared.over() => return,
                 }
             }
         }
