@@ -1,5 +1,8 @@
 //! What goes over the wire when all is well, and per-recipient results when it is partly well.
 
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpSocket;
+
 use super::server::{HELLO, HELLO_LOCK_STEP, Server};
 use super::work::{List, config, drain, message};
 
@@ -159,4 +162,41 @@ async fn lock_step_asks_for_no_data_when_nobody_was_accepted() {
     let list = drain(config(&server.address), list).await;
     server.played().await;
     assert_eq!(list.words(), ["refused 550 at RCPT", "deferred 450 at MAIL", "accepted GOOD000001"]);
+}
+
+#[tokio::test]
+async fn a_group_and_replies_larger_than_all_buffers_do_not_deadlock() {
+    // Buffers as small as they get at this end: the server reads on only when its replies have left.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.set_send_buffer_size(4_096).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = BufReader::new(stream);
+        let long = "x".repeat(200);
+        stream.write_all(b"220 mx\r\n").await.unwrap();
+        let mut line = String::new();
+        while stream.read_line(&mut line).await.unwrap() > 0 {
+            let reply = match &line[..4] {
+                "EHLO" => "250-mx\r\n250 PIPELINING\r\n".to_owned(),
+                "DATA" => "554 5.5.1 no valid recipients\r\n".to_owned(),
+                "RCPT" => format!("550 5.1.1 {long}\r\n"),
+                _ => "250 ok\r\n".to_owned(),
+            };
+            stream.write_all(reply.as_bytes()).await.unwrap();
+            line.clear();
+        }
+    });
+    let mut many = message(&(0..50_000).collect::<Vec<_>>());
+    for rcpt in &mut many.recipients {
+        rcpt.address = format!("{:a>64}@{:b>60}.example", rcpt.token, rcpt.token);
+    }
+    let mut config = config(&address);
+    config.recipients_per_transaction_max = usize::MAX;
+    let list = drain(config, List::new([many])).await;
+    server.await.unwrap();
+    assert!(list.words().iter().all(|word| word == "refused 550 at RCPT"));
 }
