@@ -1,6 +1,7 @@
 //! A finished message goes out as it came: awkward messages through the public API of the stage.
 
-use infeed::message::{CompileOptions, MessageError, RecipientView, Template};
+use infeed::message::{CompileOptions, MessageError, RecipientView, Template, leftover_placeholders};
+use proptest::prelude::*;
 
 fn options<'a>() -> CompileOptions<'a> {
     CompileOptions {
@@ -83,6 +84,10 @@ fn eight_bit_content_is_declared_and_kept() {
     let template = compile(format!("{HEAD}Subject: Gr\u{fc}\u{df}e\r\n\r\nx\r\n").as_bytes()).unwrap();
     let content = template.shared_content().unwrap();
     assert!(content.eight_bit && content.utf8_headers);
+    assert!(template.warnings().iter().any(|w| w.contains("line 4: Subject holds raw UTF-8")));
+    let latin = compile(&[HEAD.as_bytes(), b"Subject: \xFC\r\n\r\nx\r\n"].concat()).unwrap();
+    let content = latin.shared_content().unwrap();
+    assert!(content.eight_bit && !content.utf8_headers);
 }
 
 #[test]
@@ -181,4 +186,91 @@ fn verp_changes_the_sender_and_not_the_content() {
     let rendered = template.render(&one).unwrap();
     assert_eq!(rendered.sender, "list-j-1+u=d.example@b.example");
     assert_eq!(Some(&rendered.content), template.shared_content());
+}
+
+/// Pieces that messages are made of, and break on.
+fn fragment() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        proptest::collection::vec(any::<u8>(), 0..12),
+        proptest::sample::select(vec![
+            "\r\n",
+            "\n",
+            "\r",
+            "\r\n\r\n",
+            "\n\n",
+            "From: a@b.example\n",
+            "From: {{ x }} <a@b.example>\n",
+            "To: {{ x }} <{{ address }}>\n",
+            "Subject: =?utf-8?Q?=7B=7B_x_=7D=7D?=\n",
+            "Bcc: x@y.example\n z\n",
+            "Content-Type: multipart/mixed; boundary=b\n\n",
+            "Content-Type: text/html; charset=utf-8\n",
+            "Content-Transfer-Encoding: base64\n",
+            "Content-Transfer-Encoding: quoted-printable\n",
+            "--b\n",
+            "--b--\n",
+            "--b",
+            "{{ x }}",
+            "{{",
+            "{%",
+            "{#",
+            "{% if x %}",
+            "{% endif %}",
+            "=\n",
+            "=C3=BC",
+            "e3sgeCB9fQ==",
+            ".",
+            ": ",
+            " ",
+            "\u{fc}",
+            "%%",
+            "*|",
+            "[[a]]",
+            "${",
+            "sk_",
+            "=?",
+            "?=",
+            "\"",
+            "<",
+            ">",
+            ",",
+            "@",
+        ])
+        .prop_map(|text| text.as_bytes().to_vec()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2048))]
+    #[test]
+    fn any_octets_are_refused_or_go_out_in_wire_form(
+        start in 0usize..5, fragments in proptest::collection::vec(fragment(), 0..16), value in "\\PC{0,8}|[\r\n.=b-]{0,8}"
+    ) {
+        let starts = [
+            "",
+            "From: a@b.example\n",
+            "From: a@b.example\n\n",
+            "From: a@b.example\nContent-Type: multipart/mixed; boundary=b\n\n--b\n",
+            "From: a@b.example\nContent-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n",
+        ];
+        let raw = [starts[start].as_bytes(), &fragments.concat()].concat();
+        prop_assert!(leftover_placeholders(&raw).len() <= 42);
+        let columns = ["x".to_owned()];
+        for merge in [false, true] {
+            let o = CompileOptions { merge, columns: &columns, allow_placeholders: true, ..options() };
+            let Ok(template) = Template::compile(&raw, &o) else { continue };
+            let Ok(rendered) = template.render(&RecipientView { ordinal: 1, address: "u@d.example", values: &[&value] })
+            else { continue };
+            let wire = &rendered.content.wire;
+            prop_assert!(wire.ends_with(b"\r\n"));
+            prop_assert!(memchr::memmem::find(wire, b"\r\n.\r\n").is_none());
+            prop_assert!(memchr::memchr_iter(b'\n', wire).all(|i| i > 0 && wire[i - 1] == b'\r'));
+            prop_assert!(memchr::memchr_iter(b'\r', wire).all(|i| wire.get(i + 1) == Some(&b'\n')));
+            prop_assert!(wire.is_ascii() || rendered.content.eight_bit);
+            let again = Template::compile(&raw, &o).ok().and_then(|t| {
+                t.render(&RecipientView { ordinal: 1, address: "u@d.example", values: &[&value] }).ok()
+            });
+            prop_assert_eq!(again.map(|r| r.content), Some(rendered.content));
+        }
+    }
 }

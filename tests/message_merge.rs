@@ -169,6 +169,40 @@ fn a_column_that_is_not_there_fails_the_compile_and_names_the_nearest() {
 }
 
 #[test]
+fn a_style_sheet_that_looks_like_a_comment_gets_a_hint() {
+    let raw =
+        format!("{HEAD}Content-Type: text/html\n\n<style>@media print{{#a{{b:c}}}}</style>{{{{ x }}}}\n");
+    let error = compile(&raw, &["x"]).err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(error.contains("write `{ #`"), "{error}");
+}
+
+#[test]
+fn a_row_that_is_too_short_costs_one_recipient() {
+    let template = compile(&format!("{HEAD}Subject: {{{{ y }}}}\n\n{{{{ y }}}}\n"), &["x", "y"]).unwrap();
+    assert!(matches!(template.render(&view("u@d.example", &["a"])), Err(RenderError::Template { .. })));
+    let body_only = compile(&format!("{HEAD}\n{{{{ y }}}}\n"), &["x", "y"]).unwrap();
+    assert!(matches!(body_only.render(&view("u@d.example", &["a"])), Err(RenderError::Template { .. })));
+}
+
+#[test]
+fn what_a_block_captured_counts_as_a_value_in_headers() {
+    let raw = format!(
+        "{HEAD}To: {{% set n %}}{{{{ x }}}}, Dr{{% endset %}}{{{{ n }}}} <{{{{ address }}}}>\n\nhi\n"
+    );
+    let wire = render(&raw, "Ann <x@y.example>").unwrap();
+    assert!(wire.contains("To: \"Ann <x@y.example>, Dr\" <u@d.example>\r\n"), "{wire}");
+}
+
+#[test]
+fn a_part_without_a_header_still_becomes_a_valid_part() {
+    let mixed = "Content-Type: multipart/mixed; boundary=b\n";
+    let raw = format!("{HEAD}{mixed}\n--b\nHi {{{{ x }}}}\n--b--\n");
+    let wire = render(&raw, "\u{fc}").unwrap();
+    let message = MessageParser::default().parse(wire.as_bytes()).unwrap();
+    assert_eq!(message.body_text(0).as_deref(), Some("Hi \u{fc}"), "{wire}");
+}
+
+#[test]
 fn a_loop_without_end_costs_one_recipient_and_no_hang() {
     let raw = format!(
         "{HEAD}\n{{% for i in range(9999) %}}{{% for j in range(9999) %}}{{{{ x }}}}{{% endfor %}}{{% endfor %}}\n"

@@ -113,10 +113,8 @@ pub fn qp_encode(octets: &[u8], out: &mut Vec<u8>) {
     while at < octets.len() {
         // Most text is runs that stand for themselves.
         let limit = octets.len().min(at + LINE_MAX - 1 - column);
-        let mut end = at;
-        while end < limit && QP_PLAIN[usize::from(octets[end])] {
-            end += 1;
-        }
+        let run = octets[at..limit].iter().position(|b| !QP_PLAIN[usize::from(*b)]);
+        let mut end = run.map_or(limit, |len| at + len);
         // Space at the end of a line would be lost on the way.
         if end > at && matches!(octets[end - 1], b' ' | b'\t') && line_end_len(octets, end).is_some() {
             end -= 1;

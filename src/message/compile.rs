@@ -77,7 +77,9 @@ pub fn compile(raw: &[u8], o: &CompileOptions<'_>) -> Result<Template, MessageEr
     if is_merged {
         warn_of_merging(raw, &header, &structure, &mut warnings);
     }
-    let utf8_headers = non_ascii_headers(raw, &structure, &edits);
+    let raw_utf8 = raw_utf8_header(raw, &structure, &edits);
+    let utf8_headers = raw_utf8.is_some();
+    warnings.extend(raw_utf8);
     add_headers(raw, &header, o, is_merged, &mut edits)?;
     let pieces = assemble(raw, edits);
     let eight_bit = pieces.iter().any(|piece| match piece {
@@ -92,6 +94,7 @@ pub fn compile(raw: &[u8], o: &CompileOptions<'_>) -> Result<Template, MessageEr
         None => Sender::Fixed(fixed_sender.clone()),
     };
     let merge = if is_merged { merge } else { None };
+    let largest_text = structure.texts.iter().map(|text| text.body.len()).max().unwrap_or(0);
     let mut template = Template {
         warnings,
         fixed_sender,
@@ -102,6 +105,7 @@ pub fn compile(raw: &[u8], o: &CompileOptions<'_>) -> Result<Template, MessageEr
         shared: None,
         eight_bit,
         utf8_headers,
+        scratch_octets: if is_merged { largest_text + largest_text / 4 + 256 } else { 0 },
         size_hint,
     };
     if !is_merged {
@@ -302,11 +306,18 @@ fn add_headers(
     Ok(())
 }
 
-/// A header that goes out as it came holds raw UTF-8 (RFC 6532).
-fn non_ascii_headers(raw: &[u8], structure: &Structure, edits: &[Edit]) -> bool {
-    structure.headers.iter().flat_map(|header| &header.fields).any(|field| {
-        !raw[field.whole.clone()].is_ascii() && !edits.iter().any(|edit| edit.range == field.whole)
-    })
+/// The first header that goes out as it came and holds raw UTF-8 (RFC 6532), as a warning.
+fn raw_utf8_header(raw: &[u8], structure: &Structure, edits: &[Edit]) -> Option<String> {
+    let field = structure.headers.iter().flat_map(|header| &header.fields).find(|field| {
+        let value = &raw[field.whole.clone()];
+        let is_utf8 = !value.is_ascii() && std::str::from_utf8(value).is_ok();
+        is_utf8 && !edits.iter().any(|edit| edit.range == field.whole)
+    })?;
+    Some(format!(
+        "line {}: {} holds raw UTF-8, which only mail systems with SMTPUTF8 take all the way; encode it (RFC 2047)",
+        line_of(raw, field.whole.start),
+        field.name(raw)
+    ))
 }
 
 /// The message with its edits in place, in order.

@@ -28,7 +28,7 @@ const FUEL_MAX: u64 = 100_000;
 const RENDERED_OCTETS_MAX: usize = 32 * 1024 * 1024;
 /// Nested macro calls.
 const RECURSION_MAX: usize = 64;
-/// Around what a value brought. Noncharacters: no text has a use for them, and none may hold them.
+/// Around what a value brought. Noncharacters, which no text has a use for; a value's own are dropped.
 const VALUE_OPEN: char = '\u{FDD0}';
 const VALUE_CLOSE: char = '\u{FDD1}';
 
@@ -71,11 +71,13 @@ impl Merge {
                     &owned
                 }
             };
-            if text.contains([VALUE_OPEN, VALUE_CLOSE]) {
-                return Err(Error::new(ErrorKind::InvalidOperation, "a value holds U+FDD0 or U+FDD1"));
-            }
             out.write_char(VALUE_OPEN)?;
-            out.write_str(text)?;
+            if text.contains([VALUE_OPEN, VALUE_CLOSE]) {
+                // From a captured block, or a column's own: all of it counts as a value.
+                out.write_str(&text.replace([VALUE_OPEN, VALUE_CLOSE], ""))?;
+            } else {
+                out.write_str(text)?;
+            }
             out.write_char(VALUE_CLOSE)?;
             Ok(())
         });
@@ -117,7 +119,13 @@ impl Merge {
     fn check(&mut self, id: &TemplateId, source: &str, header: bool) -> Result<(), MessageError> {
         let env = if header { &mut self.headers } else { &mut self.parts };
         let wrong = |e: &Error| MessageError::Template { place: id.place.clone(), reason: describe(e) };
-        env.add_template_owned(id.name.clone(), source.to_owned()).map_err(|e| wrong(&e))?;
+        env.add_template_owned(id.name.clone(), source.to_owned()).map_err(|e| {
+            let mut reason = describe(&e);
+            if source.contains("{#") {
+                reason.push_str("; `{#` starts a comment up to `#}`: in a style sheet write `{ #`");
+            }
+            MessageError::Template { place: id.place.clone(), reason }
+        })?;
         let undeclared = env.get_template(&id.name).map_err(|e| wrong(&e))?.undeclared_variables(false);
         let globals: HashSet<String> = env.globals().map(|(name, _)| name.to_owned()).collect();
         for name in missing(source, &undeclared, &globals, &self.column_names) {

@@ -88,6 +88,8 @@ pub struct Template {
     pub(super) shared: Option<Content>,
     pub(super) eight_bit: bool,
     pub(super) utf8_headers: bool,
+    /// What a render's scratch buffer starts with: room for the largest part in most cases.
+    pub(super) scratch_octets: usize,
     /// Octets of the static pieces, and a little for the others.
     pub(super) size_hint: usize,
 }
@@ -150,7 +152,7 @@ impl Template {
     }
 
     pub(super) fn content_for(&self, recipient: &RecipientView<'_>) -> Result<Content, RenderError> {
-        let mut buffer = Vec::new();
+        let mut buffer = Vec::with_capacity(self.scratch_octets);
         let context = self.merge.as_ref().map(|merge| (merge, merge.context(recipient)));
         let mut bodies = Vec::with_capacity(self.parts.len());
         if let Some((merge, context)) = &context {

@@ -1,36 +1,120 @@
-//! The runner's API, until the runner is there: every drain ends with an error.
+//! The runner: drains the slices that it owns into the infeeds.
+//!
+//! ```text
+//!  feeder: scan → claim ─→ supply ─→ try_next/next → infeeds
+//!            ↑               ↑ settle ←──────────────┘
+//!          finish ←── a chunk whose recipients are all settled
+//! ```
+//!
+//! | file | is |
+//! | --- | --- |
+//! | `drain` | one run: owner, feeder, pool; when to end, and how |
+//! | `feeder` | claims chunks ahead of the infeeds, ends their passes, watches for new jobs and requests |
+//! | `supply` | the chunks in hand: composes transactions, jobs in turn |
+//! | `settle` | what a result means for the recipient, the job and the chunk |
+//! | `hand` | one chunk in hand |
+//! | `order`, `retry` | pure: domains mixed; when to try again |
+//!
+//! Guarantees: a recipient is in one transaction at a time; every one that is taken comes back, once;
+//! memory is bounded by [`HANDS_MAX`] chunks, whatever waits. Errors: [`RunnerError`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::infeed::InfeedConfig;
 use crate::slice::XxRange;
-use crate::spool::{JobId, Spool, SpoolError};
+use crate::spool::{JobId, Outcome, SpoolError};
 
-/// What a drain is to do.
+mod drain;
+mod feeder;
+mod hand;
+mod order;
+mod retry;
+mod settle;
+mod supply;
+
+pub use drain::drain;
+pub use retry::RetryPolicy;
+
+/// Chunks in hand at most, over all jobs: with 1 MiB each, what a drain's memory is made of.
+pub const HANDS_MAX: usize = 16;
+/// Of them, one job's: so that a small job finds room beside a huge one.
+pub const HANDS_PER_JOB_MAX: usize = 8;
+
+const _: () = assert!(HANDS_PER_JOB_MAX < HANDS_MAX);
+
+/// How one run drains.
 #[derive(Debug, Clone)]
 pub struct DrainConfig {
-    pub infeed: crate::infeed::InfeedConfig,
+    pub infeed: InfeedConfig,
     pub range: XxRange,
+    /// Drain this job alone.
     pub only_job: Option<JobId>,
+    /// End after so many recipients were tried.
     pub first: Option<u64>,
-    /// The MTA is the embedded sink.
+    /// The MTA is the embedded sink: jobs submitted as rehearsals may go there, and only there.
     pub rehearsal: bool,
     pub retry: RetryPolicy,
+    /// How long an MTA that has not answered in this run is waited for.
     pub wait_first: Duration,
+    /// How long an MTA that was there and is gone, or holds, is waited for.
     pub wait: Duration,
+    /// How long transactions in flight may take once a stop was asked for.
     pub shutdown_grace: Duration,
 }
 
-/// When what is deferred is tried again.
-#[derive(Debug, Clone, Default)]
-pub struct RetryPolicy {}
+/// Why a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Nothing more was due.
+    Drained,
+    /// `first` recipients were tried.
+    FirstReached,
+    /// A stop was asked for.
+    Stopped,
+    /// A 5xx at banner or EHLO: no recipient was touched by it.
+    MtaPaused(String),
+    MtaUnavailable(String),
+    /// Progress could not be recorded: nothing is sent without.
+    JournalFailed(String),
+}
 
-/// Numbers of a drain under way.
+/// What one run did.
+#[derive(Debug, Clone)]
+pub struct DrainReport {
+    pub ended: Ended,
+    /// Connections that were established.
+    pub connections: usize,
+    pub seconds: f64,
+    /// Final outcomes in this run.
+    pub settled: u64,
+    pub accepted: u64,
+    /// Recipients of active jobs that are still pending or deferred.
+    pub unfinished: u64,
+    /// Jobs that the refusal breaker paused, with what the MTA said.
+    pub paused: Vec<(JobId, String)>,
+    /// Jobs that were left alone, with the reason.
+    pub left_alone: Vec<(JobId, String)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunnerError {
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+}
+
+/// Live counts of one run, for a progress bar.
 #[derive(Debug, Default)]
-pub struct Progress {}
+pub struct Progress {
+    by_outcome: [AtomicU64; 9],
+    connections: AtomicUsize,
+    note: Mutex<Option<String>>,
+}
 
-/// [`Progress`] at one moment.
-#[derive(Debug, Clone, Default)]
+/// What [`Progress`] said at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProgressSnapshot {
     pub accepted: u64,
     pub refused: u64,
@@ -39,7 +123,9 @@ pub struct ProgressSnapshot {
     pub suppressed: u64,
     pub quarantined: u64,
     pub in_doubt: u64,
+    /// Sessions that stand.
     pub connections: usize,
+    /// What holds the run up, for people.
     pub note: Option<String>,
 }
 
@@ -49,48 +135,35 @@ impl Progress {
     }
 
     pub fn snapshot(&self) -> ProgressSnapshot {
-        ProgressSnapshot::default()
+        let of = |o: Outcome| self.by_outcome[o as usize].load(Relaxed);
+        ProgressSnapshot {
+            accepted: of(Outcome::Accepted),
+            refused: of(Outcome::Refused),
+            deferred: of(Outcome::Deferred),
+            expired: of(Outcome::Expired),
+            suppressed: of(Outcome::Suppressed),
+            quarantined: of(Outcome::Quarantined),
+            in_doubt: of(Outcome::InDoubt),
+            connections: self.connections.load(Relaxed),
+            note: self.note.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
     }
-}
 
-/// Why a drain ended.
-#[derive(Debug, Clone)]
-pub enum Ended {
-    Drained,
-    FirstReached,
-    Stopped,
-    MtaPaused(String),
-    MtaUnavailable(String),
-    JournalFailed(String),
-}
+    fn count(&self, outcome: Outcome, n: u64) {
+        self.by_outcome[outcome as usize].fetch_add(n, Relaxed);
+    }
 
-/// What a drain came to.
-#[derive(Debug, Clone)]
-pub struct DrainReport {
-    pub ended: Ended,
-    pub connections: usize,
-    pub seconds: f64,
-    pub settled: u64,
-    pub accepted: u64,
-    pub unfinished: u64,
-    pub paused: Vec<(JobId, String)>,
-}
+    /// Final outcomes so far.
+    fn settled(&self) -> u64 {
+        let finals = Outcome::ALL.into_iter().filter(|o| o.is_final());
+        finals.map(|o| self.by_outcome[o as usize].load(Relaxed)).sum()
+    }
 
-/// What a drain can fail with.
-#[derive(Debug, thiserror::Error)]
-pub enum RunnerError {
-    #[error(transparent)]
-    Spool(#[from] SpoolError),
-    #[error("this build has no runner")]
-    Absent,
-}
+    fn set_connections(&self, n: usize) {
+        self.connections.store(n, Relaxed);
+    }
 
-/// Drains what is due.
-pub async fn drain<S: Spool>(
-    _spool: &S,
-    _config: DrainConfig,
-    _progress: Arc<Progress>,
-    _stop: tokio::sync::watch::Receiver<bool>,
-) -> Result<DrainReport, RunnerError> {
-    Err(RunnerError::Absent)
+    fn set_note(&self, note: Option<String>) {
+        *self.note.lock().unwrap_or_else(PoisonError::into_inner) = note;
+    }
 }

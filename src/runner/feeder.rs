@@ -1,0 +1,398 @@
+//! Claims chunks ahead of the infeeds, ends the passes of those that are done, and watches the spool for
+//! new jobs and for requests.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::hand::Hand;
+use super::order::mix;
+use super::supply::{JobRun, JobStop, LOW_WATER, Supply};
+use super::{HANDS_MAX, HANDS_PER_JOB_MAX};
+use crate::clock;
+use crate::infeed::{Dsn, RefusalStreak};
+use crate::intake::SuppressionList;
+use crate::message::{CompileOptions, Template, xtext};
+use crate::spool::{Claim, Claimed, JobDue, JobId, JobMeta, Outcome, Owner, Settled, SpoolError};
+
+/// How often the spool is looked at for new jobs and requests.
+const SCAN_EVERY: Duration = Duration::from_millis(500);
+/// The wait after an error of the disk.
+const ERROR_WAIT: Duration = Duration::from_secs(1);
+
+/// The feeding side of one run.
+pub(super) struct Feeder<O: Owner> {
+    pub supply: Arc<Supply<O>>,
+    pub only_job: Option<JobId>,
+    pub rehearsal: bool,
+    suppress: HashMap<JobId, SuppressionList>,
+    due: BTreeMap<JobId, JobDue>,
+    /// Jobs paused by the breaker in this run.
+    pub paused: Vec<(JobId, String)>,
+    /// Jobs that are not drained, and why.
+    pub left_alone: BTreeMap<JobId, String>,
+    scanned: Option<Instant>,
+}
+
+impl<O: Owner> Feeder<O> {
+    pub fn new(supply: Arc<Supply<O>>, only_job: Option<JobId>, rehearsal: bool) -> Self {
+        Self {
+            supply,
+            only_job,
+            rehearsal,
+            suppress: HashMap::new(),
+            due: BTreeMap::new(),
+            paused: Vec::new(),
+            left_alone: BTreeMap::new(),
+            scanned: None,
+        }
+    }
+
+    /// Feeds until nothing more is due (or `--first` is reached), then ends the supply; or until somebody
+    /// else has ended it. Must not be cancelled: a claim under way would stay open.
+    pub async fn run(&mut self) {
+        while !self.is_over() {
+            match self.step().await {
+                Ok(true) => return self.supply.end(),
+                Ok(false) => {
+                    let feed = self.supply.feed.notified();
+                    // woken by the infeeds, or to scan
+                    if tokio::time::timeout(SCAN_EVERY, feed).await.is_err() {
+                        tracing::trace!("nothing asked for; the spool is looked at again");
+                    }
+                }
+                Err(e) => {
+                    tracing::error!("{e}");
+                    self.supply.progress.set_note(Some(e.to_string()));
+                    tokio::time::sleep(ERROR_WAIT).await;
+                }
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        *self.supply.over.borrow()
+    }
+
+    /// One round; true when there is nothing left to do.
+    async fn step(&mut self) -> Result<bool, SpoolError> {
+        self.finish_done().await?;
+        self.carry_out_stops().await?;
+        if self.scanned.is_none_or(|at| at.elapsed() >= SCAN_EVERY) {
+            self.scan().await?;
+        }
+        let mut claimed = self.claim_more().await?;
+        if !claimed && self.supply.lock().hands.is_empty() {
+            // before this is called the end: what has become due since
+            self.scan().await?;
+            claimed = self.claim_more().await?;
+        }
+        self.refusals_of_quiet_jobs();
+        let done = {
+            let state = self.supply.lock();
+            let in_flight: usize = state.hands.values().map(|h| h.in_flight).sum();
+            let first_reached = state.first_left == Some(0) && in_flight == 0;
+            first_reached || (!claimed && state.hands.is_empty() && state.finished.is_empty())
+        };
+        Ok(done)
+    }
+
+    async fn scan(&mut self) -> Result<(), SpoolError> {
+        self.scanned = Some(Instant::now());
+        let found = self.supply.owner.scan().await?;
+        self.due.clear();
+        for job in found {
+            if self.only_job.as_ref().is_some_and(|only| *only != job.job) {
+                continue;
+            }
+            if job.meta.rehearsal && !self.rehearsal {
+                let why = "it was submitted for the sink: only `--mta sink` drains it".to_owned();
+                self.left_alone.insert(job.job.clone(), why);
+                continue;
+            }
+            if let Some(run) = self.supply.lock().jobs.get_mut(&job.job) {
+                run.accept_refusals = job.accept_refusals;
+                if job.requested {
+                    run.stop.get_or_insert(JobStop::Requested);
+                }
+            } else if job.requested && self.supply.owner.carry_out_request(&job.job).await? {
+                continue;
+            }
+            self.due.insert(job.job.clone(), job);
+        }
+        Ok(())
+    }
+
+    /// Claims while there is room and need; true when something was claimed.
+    async fn claim_more(&mut self) -> Result<bool, SpoolError> {
+        let mut any = false;
+        loop {
+            let chosen = {
+                let state = self.supply.lock();
+                if state.first_left == Some(0) || state.hands.len() >= HANDS_MAX {
+                    break;
+                }
+                let in_hand = |id: &JobId| state.hands.values().filter(|h| h.job == *id).count();
+                let wanted = self.due.values().filter(|d| {
+                    let n = in_hand(&d.job);
+                    // a job that has nothing in hand starts at once, however much of others waits
+                    !d.requested
+                        && n < HANDS_PER_JOB_MAX
+                        && (state.queued < LOW_WATER || n == 0)
+                        && state.jobs.get(&d.job).is_none_or(|j| j.stop.is_none())
+                        && self.supply.owner.next_due(&d.job).is_some()
+                });
+                wanted.min_by_key(|d| in_hand(&d.job)).cloned()
+            };
+            let Some(job) = chosen.filter(|_| !self.is_over()) else { break };
+            any |= self.claim(&job).await?;
+        }
+        Ok(any)
+    }
+
+    async fn claim(&mut self, due: &JobDue) -> Result<bool, SpoolError> {
+        let job = &due.job;
+        if let Err(why) = self.prepare(due).await? {
+            if self.left_alone.insert(job.clone(), why.clone()).as_ref() != Some(&why) {
+                tracing::error!("job {job} is left alone: {why}");
+            }
+            self.due.remove(job);
+            return Ok(false);
+        }
+        let Some(name) = self.supply.owner.next_due(job) else { return Ok(false) };
+        match self.supply.owner.claim(job, name).await? {
+            Claim::Claimed(claimed) => {
+                self.take_in_hand(claimed, due);
+                Ok(true)
+            }
+            Claim::PutAside => Ok(true),
+            Claim::Gone => {
+                self.due.remove(job);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Compiles the job's message and reads its suppression list; the reason when it can't be drained.
+    async fn prepare(&mut self, due: &JobDue) -> Result<Result<(), String>, SpoolError> {
+        let job = &due.job;
+        if let Some(path) = &due.meta.suppress {
+            let list = match self.suppress.remove(job) {
+                Some(mut list) => list.reload_if_changed().map(|_| list),
+                None => SuppressionList::load(path),
+            };
+            match list {
+                Ok(list) => drop(self.suppress.insert(job.clone(), list)),
+                Err(e) => return Ok(Err(e.to_string())),
+            }
+        }
+        if self.supply.lock().jobs.contains_key(job) {
+            return Ok(Ok(()));
+        }
+        let raw = self.supply.owner.message(job).await?;
+        let template = match compile(&raw, &due.meta) {
+            Ok(template) => Arc::new(template),
+            Err(e) => return Ok(Err(format!("its message can't be compiled: {e}"))),
+        };
+        let run = JobRun {
+            meta: due.meta.clone(),
+            template,
+            dsn: dsn_of(&due.meta),
+            accept_refusals: due.accept_refusals,
+            ring: Default::default(),
+            streak: RefusalStreak::default(),
+            held: Vec::new(),
+            stop: None,
+            in_flight: 0,
+        };
+        let mut state = self.supply.lock();
+        state.jobs.insert(job.clone(), run);
+        state.ring.push_back(job.clone());
+        Ok(Ok(()))
+    }
+
+    fn take_in_hand(&self, claimed: Claimed, due: &JobDue) {
+        let now = clock::now_us();
+        let list = self.suppress.get(&due.job);
+        let mut unreadable_or_suppressed: Vec<(u16, Settled)> = Vec::new();
+        let mut wanted: Vec<(u16, &str)> = Vec::with_capacity(claimed.chunk.len());
+        for i in 0..claimed.chunk.len() {
+            let index = i as u16;
+            match claimed.chunk.recipient(i) {
+                Err(reason) => {
+                    unreadable_or_suppressed
+                        .push((index, Settled::local(Outcome::Quarantined, 0, now, reason)));
+                }
+                Ok(r) if list.is_some_and(|l| l.contains(r.address)) => {
+                    let said = "it is in the suppression list";
+                    let s = Settled::local(Outcome::Suppressed, r.state.attempts, now, said);
+                    unreadable_or_suppressed.push((index, s));
+                }
+                Ok(r) => wanted.push((index, r.address.rsplit_once('@').map_or("", |(_, d)| d))),
+            }
+        }
+        let (recipients_max, handle) = (self.supply.recipients_max, claimed.handle);
+        let mut state = self.supply.lock();
+        let Some(run) = state.jobs.get_mut(&due.job) else { panic!("job {} is not in hand", due.job) };
+        let piece = if run.template.is_shared() { recipients_max } else { 1 };
+        let order = mix(wanted.iter().copied(), piece);
+        let hand = Hand::new(due.job.clone(), claimed.chunk.clone(), claimed.solo, order);
+        run.ring.push_back(handle);
+        for (_, s) in &unreadable_or_suppressed {
+            self.supply.progress.count(s.outcome, 1);
+        }
+        if !unreadable_or_suppressed.is_empty() {
+            self.supply.owner.record(handle, unreadable_or_suppressed);
+        }
+        state.queued += hand.queued();
+        if hand.unsettled == 0 {
+            state.finished.push(handle);
+        }
+        state.hands.insert(handle, hand);
+        drop(state);
+        self.supply.ready.notify_waiters();
+    }
+
+    /// Ends the passes of chunks of which everybody is settled.
+    async fn finish_done(&mut self) -> Result<(), SpoolError> {
+        loop {
+            let Some(handle) = self.supply.lock().finished.last().copied() else { return Ok(()) };
+            self.finish(handle).await?;
+        }
+    }
+
+    async fn finish(&mut self, handle: u32) -> Result<(), SpoolError> {
+        self.supply.owner.finish(handle).await?;
+        let gone = {
+            let mut state = self.supply.lock();
+            state.finished.retain(|h| *h != handle);
+            let Some(hand) = state.hands.remove(&handle) else { panic!("chunk {handle} is not in hand") };
+            let deferred_again = hand.queued();
+            state.queued -= deferred_again;
+            let job = hand.job;
+            let last = !state.hands.values().any(|h| h.job == job);
+            if let Some(run) = state.jobs.get_mut(&job) {
+                run.ring.retain(|h| *h != handle);
+                // what is provisional of a chunk that is let go stays pending
+                run.held.retain(|(h, _, _)| *h != handle);
+            }
+            last.then_some(job)
+        };
+        if let Some(job) = gone {
+            self.let_go(&job).await?;
+        }
+        Ok(())
+    }
+
+    /// No chunk of the job is in hand any more.
+    async fn let_go(&mut self, job: &JobId) -> Result<(), SpoolError> {
+        let owner = &self.supply.owner;
+        let stop = self.supply.lock().jobs.get(job).and_then(|j| j.stop.clone());
+        match stop {
+            Some(JobStop::Breaker(text)) => {
+                owner.pause(job, text.clone()).await?;
+                self.paused.push((job.clone(), text));
+            }
+            Some(JobStop::Requested) => {
+                owner.carry_out_request(job).await?;
+            }
+            None if owner.outstanding(job) == (0, 0) => {
+                complete(owner, job).await?;
+            }
+            // more of it comes, now or later: it keeps its turn and its template
+            None => return Ok(()),
+        }
+        let mut state = self.supply.lock();
+        state.jobs.remove(job);
+        state.ring.retain(|id| id != job);
+        self.suppress.remove(job);
+        self.due.remove(job);
+        Ok(())
+    }
+
+    /// Lets go of jobs that are to stop, once nothing of them is in flight.
+    async fn carry_out_stops(&mut self) -> Result<(), SpoolError> {
+        let handles: Vec<u32> = {
+            let state = self.supply.lock();
+            let stopped =
+                |id: &JobId| state.jobs.get(id).is_some_and(|j| j.stop.is_some() && j.in_flight == 0);
+            state.hands.iter().filter(|(_, h)| stopped(&h.job)).map(|(h, _)| *h).collect()
+        };
+        for handle in handles {
+            self.finish(handle).await?;
+        }
+        Ok(())
+    }
+
+    /// Where nothing else of a job goes out, the refusals that wait for a longer streak are final.
+    fn refusals_of_quiet_jobs(&self) {
+        let mut quiet = Vec::new();
+        {
+            let mut state = self.supply.lock();
+            let first_reached = state.first_left == Some(0);
+            let queued: Vec<JobId> =
+                state.hands.values().filter(|h| h.queued() > 0).map(|h| h.job.clone()).collect();
+            for (id, run) in &mut state.jobs {
+                let more = self.supply.owner.next_due(id).is_some();
+                let no_more = first_reached || (!more && !queued.contains(id));
+                if run.in_flight == 0 && run.stop.is_none() && no_more {
+                    quiet.append(&mut run.held);
+                    run.streak = RefusalStreak::default();
+                }
+            }
+        }
+        if !quiet.is_empty() {
+            self.supply.refusals_final(quiet);
+            self.supply.feed.notify_one();
+        }
+    }
+
+    /// Ends every pass that is still open; nothing may be in flight. On an error the journal keeps what
+    /// is left, and the next owner ends it.
+    pub async fn wind_up(&mut self) -> Result<(), SpoolError> {
+        let handles: Vec<u32> = self.supply.lock().hands.keys().copied().collect();
+        for handle in handles {
+            self.finish(handle).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Several owners of disjoint slices may end at the same moment: one of them must see the whole.
+async fn complete<O: Owner>(owner: &O, job: &JobId) -> Result<(), SpoolError> {
+    for _ in 0..5 {
+        match owner.try_complete(job).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => tokio::time::sleep(Duration::from_millis(50)).await,
+            // the other one was first
+            Err(e) if e.is_not_found() => return Ok(()),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+fn compile(raw: &[u8], meta: &JobMeta) -> Result<Template, crate::message::MessageError> {
+    let domain = meta.sender.rsplit_once('@').map_or("localhost", |(_, d)| d);
+    Template::compile(
+        raw,
+        &CompileOptions {
+            merge: meta.merge,
+            columns: &meta.columns,
+            job: &meta.id,
+            submitted_us: meta.submitted_us,
+            message_id_domain: domain,
+            verp: meta.verp.as_deref(),
+            sender: Some(&meta.sender),
+            allow_placeholders: meta.literal,
+        },
+    )
+}
+
+fn dsn_of(meta: &JobMeta) -> Option<Dsn> {
+    (meta.notify.is_some() || meta.ret.is_some()).then(|| Dsn {
+        ret: meta.ret.clone(),
+        envid: Some(xtext(&meta.id)),
+        notify: meta.notify.clone(),
+    })
+}

@@ -1,0 +1,193 @@
+//! What became of a transaction, recipient by recipient: outcome, another try, or the refusal breaker.
+
+use super::supply::{JobRun, JobStop, State, Supply, of_token};
+use crate::clock::{self, Micros};
+use crate::infeed::{JobFault, RcptResult, Said, Settlement, Streak};
+use crate::spool::{Chunk, OnDoubt, Outcome, Owner, Settled};
+
+/// What is to be written and counted, per chunk, once the lock is let go.
+#[derive(Default)]
+struct Landing {
+    record: Vec<(u16, Settled)>,
+    /// Nothing was delivered: out again in this pass.
+    again: Vec<u16>,
+    /// May have been delivered: marked, and out again in this pass.
+    mark: Vec<u16>,
+    /// Provisionally refused.
+    hold: Vec<u16>,
+    /// Refusals held before, final now; of any chunk of the job.
+    released: Vec<(u32, u16, Settled)>,
+}
+
+impl<O: Owner> Supply<O> {
+    pub(super) fn settle_all(&self, settlement: Settlement) {
+        let Settlement { transaction, results, job_fault } = settlement;
+        assert_eq!(results.len(), transaction.recipients.len(), "a result for each recipient");
+        let (handle, _) = of_token(transaction.recipients[0].token);
+        let mut landing = Landing::default();
+        {
+            let mut state = self.lock();
+            let State { hands, jobs, .. } = &mut *state;
+            let Some(hand) = hands.get_mut(&handle) else { panic!("chunk {handle} is not in hand") };
+            let Some(job) = jobs.get_mut(&hand.job) else { panic!("job {} is not in hand", hand.job) };
+            let now = clock::now_us();
+            for (rcpt, result) in transaction.recipients.iter().zip(results) {
+                let (_, index) = of_token(rcpt.token);
+                let previous = Previous::of(&hand.chunk, index);
+                let result = match (&job_fault, result) {
+                    (Some(fault), RcptResult::NotTried) if job.accept_refusals => {
+                        RcptResult::Refused { stage: fault.stage, said: fault.said.clone() }
+                    }
+                    (_, other) => other,
+                };
+                match result {
+                    RcptResult::Accepted { said, queue_id } => {
+                        let mut s = previous.settled(Outcome::Accepted, now, said);
+                        s.queue_id = queue_id.unwrap_or_default();
+                        landing.record.push((index, s));
+                        if job.streak.on_accepted() == Streak::Release {
+                            landing.released.append(&mut job.held);
+                        }
+                    }
+                    RcptResult::Refused { said, .. } => {
+                        let s = previous.settled(Outcome::Refused, now, said.clone());
+                        self.refused(job, handle, index, s, &rcpt.address, &said, &mut landing);
+                    }
+                    RcptResult::Deferred { said, .. } => {
+                        landing.record.push((index, self.deferred(&previous, now, said)));
+                    }
+                    RcptResult::NotTried => landing.again.push(index),
+                    RcptResult::InDoubt { error } => {
+                        let said = Said { code: 0, text: error };
+                        if job.meta.on_doubt == OnDoubt::Hold {
+                            let mut s = previous.settled(Outcome::InDoubt, now, said);
+                            s.possible_repeat = true;
+                            landing.record.push((index, s));
+                        } else if hand.resent.insert(index) {
+                            landing.mark.push(index);
+                        } else {
+                            // twice in one pass: what breaks the connection may be the message
+                            let mut s = self.deferred(&previous, now, said);
+                            s.possible_repeat = true;
+                            landing.record.push((index, s));
+                        }
+                    }
+                }
+            }
+            if let Some(fault) = job_fault
+                && !job.accept_refusals
+            {
+                trip(job, fault_text(&fault));
+            }
+        }
+        self.land(handle, landing);
+    }
+
+    /// A 5xx to one recipient: final at once, or held until the streak that it belongs to is over.
+    #[allow(clippy::too_many_arguments)]
+    fn refused(
+        &self,
+        job: &mut JobRun,
+        handle: u32,
+        index: u16,
+        settled: Settled,
+        address: &str,
+        said: &Said,
+        landing: &mut Landing,
+    ) {
+        if job.accept_refusals {
+            landing.record.push((index, settled));
+            return;
+        }
+        match job.streak.on_refused(address, said) {
+            Streak::Hold => {}
+            Streak::Release => landing.released.append(&mut job.held),
+            Streak::Trip { text } => trip(job, text),
+        }
+        landing.hold.push(index);
+        if job.stop.is_none() {
+            job.held.push((handle, index, settled));
+        }
+    }
+
+    fn deferred(&self, previous: &Previous, now: Micros, said: Said) -> Settled {
+        let since = if previous.deferred_since_us == 0 { now } else { previous.deferred_since_us };
+        match self.retry.next_due(previous.attempts.saturating_add(1), since, now) {
+            Some(due_us) => {
+                let mut s = previous.settled(Outcome::Deferred, now, said);
+                (s.due_us, s.deferred_since_us) = (due_us, since);
+                s
+            }
+            None => previous.settled(Outcome::Expired, now, said),
+        }
+    }
+
+    /// Writes it down, then counts it.
+    fn land(&self, handle: u32, landing: Landing) {
+        let Landing { record, again, mark, hold, released } = landing;
+        let settled = record.len();
+        let landed = settled + again.len() + mark.len() + hold.len();
+        for (_, s) in &record {
+            self.progress.count(s.outcome, 1);
+        }
+        if !record.is_empty() {
+            self.owner.record(handle, record);
+        }
+        let untouched: Vec<u16> = again.iter().chain(&hold).copied().collect();
+        if !untouched.is_empty() {
+            self.owner.release(handle, &untouched);
+        }
+        if !mark.is_empty() {
+            self.owner.mark(handle, &mark);
+        }
+        self.refusals_final(released);
+        let mut state = self.lock();
+        state.put_back(handle, &again);
+        state.put_back(handle, &mark);
+        state.landed(handle, landed, settled);
+        let woken = !again.is_empty() || !mark.is_empty() || state.hands.get(&handle).is_some_and(|h| h.solo);
+        self.after_landing(&state);
+        drop(state);
+        if woken {
+            self.ready.notify_waiters();
+        }
+    }
+
+    /// Refusals that were held are final.
+    pub(super) fn refusals_final(&self, held: Vec<(u32, u16, Settled)>) {
+        for (handle, index, settled) in held {
+            self.progress.count(settled.outcome, 1);
+            self.owner.record(handle, vec![(index, settled)]);
+            self.lock().settled(handle, 1);
+        }
+    }
+}
+
+/// The job is handed out no more; what was refused provisionally stays pending.
+fn trip(job: &mut JobRun, text: String) {
+    job.held.clear();
+    job.stop.get_or_insert(JobStop::Breaker(text));
+}
+
+fn fault_text(fault: &JobFault) -> String {
+    format!("{} {} (to {:?})", fault.said.code, fault.said.text, fault.stage)
+}
+
+/// What was known of a recipient before this transaction.
+struct Previous {
+    attempts: u16,
+    deferred_since_us: Micros,
+}
+
+impl Previous {
+    fn of(chunk: &Chunk, index: u16) -> Self {
+        let state = chunk.recipient(usize::from(index)).map(|r| r.state).unwrap_or_default();
+        Self { attempts: state.attempts, deferred_since_us: state.deferred_since_us }
+    }
+
+    fn settled(&self, outcome: Outcome, now: Micros, said: Said) -> Settled {
+        let mut s = Settled::local(outcome, self.attempts.saturating_add(1), now, said.text);
+        s.code = said.code;
+        s
+    }
+}

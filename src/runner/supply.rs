@@ -1,0 +1,342 @@
+//! The chunks in hand: what the infeeds pull from.
+//!
+//! Jobs take turns, and so do the chunks of one job. Rendering happens on the infeed's own task, outside
+//! the lock. See `settle` for the way back.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, watch};
+
+use super::Progress;
+use super::hand::Hand;
+use super::retry::RetryPolicy;
+use crate::clock;
+use crate::infeed::{Capabilities, Dsn, NoRecord, Rcpt, RefusalStreak, Settlement, Transaction, Work};
+use crate::message::{RecipientView, Rendered, Template};
+use crate::spool::{Chunk, JobId, JobMeta, Outcome, Owner, Settled};
+
+/// Waiting recipients below which the feeder claims more: a tenth of a second's worth at the fastest.
+pub(super) const LOW_WATER: usize = 4_000;
+
+/// What the infeeds and the feeder share.
+pub(super) struct Supply<O: Owner> {
+    pub owner: O,
+    pub state: Mutex<State>,
+    pub progress: Arc<Progress>,
+    pub retry: RetryPolicy,
+    /// Recipients a transaction, where content and sender are shared.
+    pub recipients_max: usize,
+    /// There is something to take, or the drain is over.
+    pub ready: Notify,
+    /// The feeder has something to do.
+    pub feed: Notify,
+    /// True once nothing more will come.
+    pub over: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub jobs: HashMap<JobId, JobRun>,
+    /// Jobs in turn.
+    pub ring: VecDeque<JobId>,
+    pub hands: HashMap<u32, Hand>,
+    /// Recipients that wait in hands.
+    pub queued: usize,
+    /// Chunks of which everybody is settled.
+    pub finished: Vec<u32>,
+    /// What `--first` leaves to hand out.
+    pub first_left: Option<u64>,
+}
+
+/// A job while chunks of it are in hand.
+pub(super) struct JobRun {
+    pub meta: Arc<JobMeta>,
+    pub template: Arc<Template>,
+    pub dsn: Option<Dsn>,
+    pub accept_refusals: bool,
+    /// Its chunks in turn.
+    pub ring: VecDeque<u32>,
+    pub streak: RefusalStreak,
+    /// Refusals that are provisional: (chunk, index, outcome).
+    pub held: Vec<(u32, u16, Settled)>,
+    /// Why it is handed out no more.
+    pub stop: Option<JobStop>,
+    /// Its recipients in transactions now.
+    pub in_flight: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum JobStop {
+    /// The refusal breaker, with what the MTA said.
+    Breaker(String),
+    /// A command wants the job.
+    Requested,
+}
+
+/// Recipients chosen for one transaction, not yet rendered.
+struct Pick {
+    handle: u32,
+    indices: Vec<u16>,
+    chunk: Arc<Chunk>,
+    meta: Arc<JobMeta>,
+    template: Arc<Template>,
+    dsn: Option<Dsn>,
+    solo: bool,
+}
+
+pub(super) fn token(handle: u32, index: u16) -> u64 {
+    u64::from(handle) << 16 | u64::from(index)
+}
+
+pub(super) fn of_token(token: u64) -> (u32, u16) {
+    ((token >> 16) as u32, token as u16)
+}
+
+impl<O: Owner> Supply<O> {
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing more will come: the infeeds end.
+    pub fn end(&self) {
+        self.over.send_replace(true);
+        self.ready.notify_waiters();
+    }
+
+    fn pick(&self, recipients_max: usize) -> Option<Pick> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let left = state.first_left.unwrap_or(u64::MAX);
+        if left == 0 {
+            return None;
+        }
+        for _ in 0..state.ring.len() {
+            let id = state.ring.pop_front()?;
+            state.ring.push_back(id.clone());
+            let Some(job) = state.jobs.get_mut(&id) else { continue };
+            if job.stop.is_some() {
+                continue;
+            }
+            let one =
+                job.template.is_shared() && job.template.sender_is_shared() && job.meta.test_to.is_none();
+            let max = if one { recipients_max } else { 1 };
+            let max = max.min(usize::try_from(left).unwrap_or(usize::MAX));
+            for _ in 0..job.ring.len() {
+                let Some(handle) = job.ring.pop_front() else { break };
+                let Some(hand) = state.hands.get_mut(&handle) else { continue };
+                let indices = hand.take(max);
+                if hand.queued() > 0 {
+                    job.ring.push_back(handle);
+                }
+                if indices.is_empty() {
+                    continue;
+                }
+                job.in_flight += indices.len();
+                state.queued -= indices.len();
+                if state.queued < LOW_WATER {
+                    self.feed.notify_one();
+                }
+                if let Some(left) = &mut state.first_left {
+                    *left -= indices.len() as u64;
+                }
+                return Some(Pick {
+                    handle,
+                    chunk: hand.chunk.clone(),
+                    solo: hand.solo,
+                    indices,
+                    meta: job.meta.clone(),
+                    template: job.template.clone(),
+                    dsn: job.dsn.clone(),
+                });
+            }
+        }
+        None
+    }
+
+    /// Renders; whoever can't be is settled at once.
+    fn compose(&self, pick: Pick) -> Option<Transaction> {
+        let mut recipients = Vec::with_capacity(pick.indices.len());
+        let mut rendered: Option<Rendered> = None;
+        for &index in &pick.indices {
+            if pick.solo && self.owner.try_hand_out(pick.handle, &[index]).is_err() {
+                // it would not be known which recipient the process died with
+                self.untaken(pick.handle, &[index]);
+                continue;
+            }
+            let failed = match pick.chunk.recipient(usize::from(index)) {
+                Err(reason) => reason.to_owned(),
+                Ok(r) => {
+                    let address = pick.meta.test_to.as_deref().unwrap_or(r.address);
+                    let rcpt = Rcpt { token: token(pick.handle, index), address: address.to_owned() };
+                    if rendered.is_some() {
+                        recipients.push(rcpt);
+                        continue;
+                    }
+                    let values: Vec<&str> = r.values().collect();
+                    let view = RecipientView { ordinal: r.ordinal, address: r.address, values: &values };
+                    match guarded(|| pick.template.render(&view).map_err(|e| e.to_string())) {
+                        Ok(done) => {
+                            rendered = Some(done);
+                            recipients.push(rcpt);
+                            continue;
+                        }
+                        Err(reason) => reason,
+                    }
+                }
+            };
+            self.put_aside(pick.handle, index, &pick.chunk, failed);
+        }
+        let rendered = rendered?;
+        Some(Transaction {
+            sender: rendered.sender,
+            recipients,
+            content: rendered.content,
+            dsn: pick.dsn,
+            shared_content: pick.template.is_shared(),
+        })
+    }
+
+    /// Quarantines a recipient whose message can't be made.
+    fn put_aside(&self, handle: u32, index: u16, chunk: &Chunk, reason: String) {
+        let attempts = chunk.recipient(usize::from(index)).map_or(0, |r| r.state.attempts);
+        let settled = Settled::local(Outcome::Quarantined, attempts, clock::now_us(), reason);
+        self.owner.record(handle, vec![(index, settled)]);
+        self.progress.count(Outcome::Quarantined, 1);
+        let mut state = self.lock();
+        state.landed(handle, 1, 1);
+        self.after_landing(&state);
+    }
+
+    /// Gives back recipients for whom no transaction was made.
+    fn untaken(&self, handle: u32, indices: &[u16]) {
+        let mut state = self.lock();
+        state.put_back(handle, indices);
+        state.landed(handle, indices.len(), 0);
+    }
+
+    /// Wakes whoever has something to do after recipients came back.
+    pub fn after_landing(&self, state: &State) {
+        if !state.finished.is_empty()
+            || state.jobs.values().any(|j| j.stop.is_some())
+            || state.first_left == Some(0)
+        {
+            self.feed.notify_one();
+        }
+    }
+}
+
+impl State {
+    /// Recipients are no longer in flight; `settled` of them have their outcome.
+    pub fn landed(&mut self, handle: u32, landed: usize, settled: usize) {
+        let Some(hand) = self.hands.get_mut(&handle) else { panic!("chunk {handle} is not in hand") };
+        assert!(
+            hand.in_flight >= landed && hand.unsettled >= settled,
+            "chunk {handle}: more came back than went"
+        );
+        hand.in_flight -= landed;
+        if let Some(job) = self.jobs.get_mut(&hand.job) {
+            job.in_flight -= landed;
+            if hand.solo && hand.queued() > 0 && !job.ring.contains(&handle) {
+                job.ring.push_back(handle);
+            }
+        }
+        self.settled(handle, settled);
+    }
+
+    /// Recipients that were not in flight (held ones) have their outcome.
+    pub fn settled(&mut self, handle: u32, n: usize) {
+        let Some(hand) = self.hands.get_mut(&handle) else { panic!("chunk {handle} is not in hand") };
+        hand.unsettled -= n;
+        if hand.unsettled == 0 && n > 0 {
+            self.finished.push(handle);
+        }
+    }
+
+    /// Recipients go out again in this pass.
+    pub fn put_back(&mut self, handle: u32, indices: &[u16]) {
+        if indices.is_empty() {
+            return;
+        }
+        let Some(hand) = self.hands.get_mut(&handle) else { panic!("chunk {handle} is not in hand") };
+        hand.put_back(indices);
+        self.queued += indices.len();
+        if let Some(left) = &mut self.first_left {
+            *left += indices.len() as u64;
+        }
+        if let Some(job) = self.jobs.get_mut(&hand.job)
+            && !job.ring.contains(&handle)
+        {
+            job.ring.push_front(handle);
+        }
+    }
+}
+
+/// A panic in the making of one message costs that recipient alone.
+fn guarded(make: impl FnOnce() -> Result<Rendered, String>) -> Result<Rendered, String> {
+    catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|panic| {
+        let what = panic.downcast_ref::<String>().map(String::as_str);
+        let what = what.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
+        Err(format!("a defect of infeed while its message was made: {what}"))
+    })
+}
+
+impl<O: Owner> Work for Supply<O> {
+    fn try_next(&self, capabilities: &Capabilities) -> Option<Transaction> {
+        if *self.over.borrow() {
+            return None;
+        }
+        loop {
+            let recipients_max = self.recipients_max.min(capabilities.recipients_max.max(1));
+            let Some(pick) = self.pick(recipients_max) else {
+                self.feed.notify_one();
+                return None;
+            };
+            if let Some(transaction) = self.compose(pick) {
+                return Some(transaction);
+            }
+        }
+    }
+
+    async fn next(&self, capabilities: &Capabilities) -> Option<Transaction> {
+        loop {
+            let ready = self.ready.notified();
+            tokio::pin!(ready);
+            ready.as_mut().enable();
+            if let Some(transaction) = self.try_next(capabilities) {
+                return Some(transaction);
+            }
+            if *self.over.borrow() {
+                return None;
+            }
+            ready.await;
+        }
+    }
+
+    async fn hand_out(&self, transaction: &Transaction) -> Result<(), NoRecord> {
+        let (handle, _) = of_token(transaction.recipients[0].token);
+        let indices: Vec<u16> = transaction.recipients.iter().map(|r| of_token(r.token).1).collect();
+        self.owner.hand_out(handle, &indices).await.map_err(NoRecord)
+    }
+
+    fn settle(&self, settlement: Settlement) {
+        self.settle_all(settlement);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_while_a_message_is_made_is_that_recipients_reason() {
+        let said = guarded(|| panic!("template {}", 7));
+        assert_eq!(said, Err("a defect of infeed while its message was made: template 7".into()));
+    }
+
+    #[test]
+    fn a_token_holds_chunk_and_index() {
+        assert_eq!(of_token(token(u32::MAX, 999)), (u32::MAX, 999));
+    }
+}
