@@ -19,7 +19,13 @@ use crate::clock;
 use crate::slice::XxRange;
 
 fn settings() -> Settings {
-    Settings { chunk_recipients_max: 3, free_bytes_min: 0, free_inodes_min: 0, ..Settings::default() }
+    Settings {
+        chunk_recipients_max: 3,
+        free_bytes_min: 0,
+        free_inodes_min: 0,
+        journal_segment_bytes: 128 << 10,
+        ..Settings::default()
+    }
 }
 
 fn open(root: &Path) -> DirSpool {
