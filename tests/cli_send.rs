@@ -260,16 +260,17 @@ fn a_rehearsal_never_goes_to_a_real_mta_and_mail_never_to_the_sink() {
     let rehearsal =
         id_of(&place.mail("submit", "plain.eml", &list).args(["--mta", "sink"]).run().expect_code(0));
     let real = id_of(&place.mail("submit", "plain.eml", &list).run().expect_code(0));
-    place.drain("sink").run();
-    assert_eq!((&place.show(&rehearsal)["accepted"], &place.show(&real)["pending"]), (&5.into(), &5.into()));
-    let again =
-        place.mail("submit", "plain.eml", &list).args(["--mta", "sink", "--again"]).run().expect_code(0);
+    let pending = |job: &str| place.show(job)["pending"].as_u64().expect("a count");
+    let refused = place.drain("sink").run().expect_code(65);
+    assert!(refused.stderr.contains(&real), "{}", refused.stderr);
+    assert_eq!((pending(&rehearsal), pending(&real)), (5, 5));
     let (_sink, address) = place.sink(&[]);
-    place.drain(&address).run();
-    assert_eq!(
-        (&place.show(&real)["accepted"], &place.show(&id_of(&again))["pending"]),
-        (&5.into(), &5.into())
-    );
+    let drained = place.drain(&address).run();
+    assert_eq!((pending(&rehearsal), pending(&real)), (5, 0));
+    assert_eq!(drained.json()["left_alone"][0]["job"], rehearsal.as_str());
+    place.drain("sink").run().expect_code(0);
+    assert_eq!(place.show(&rehearsal)["accepted"], 5);
+    assert_eq!(place.arrived("ledger").len(), 5);
 }
 
 #[test]
