@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use infeed::infeed::InfeedConfig;
+use infeed::infeed::{InfeedConfig, StreakLimits};
 use infeed::runner::{DrainConfig, DrainReport, Ended, Progress, RetryPolicy, drain};
 use infeed::sink::{Sink, SinkConfig, SinkHandle};
 use infeed::slice::XxRange;
@@ -80,7 +80,9 @@ fn config(address: String) -> DrainConfig {
         range: XxRange::ALL,
         only_job: None,
         first: None,
-        rehearsal: true,
+        rehearsal: false,
+        real_into_sink: Vec::new(),
+        breaker: StreakLimits::default(),
         retry: RetryPolicy { delay_s_min: 1, ..RetryPolicy::default() },
         wait_first: Duration::from_secs(2),
         wait: Duration::from_secs(20),
@@ -381,13 +383,17 @@ async fn a_suppressed_address_is_never_sent_to_and_an_unreadable_list_sends_to_n
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rehearsal_is_never_drained_into_a_real_mta() {
+async fn rehearsals_go_to_the_sink_and_real_jobs_to_real_mtas() {
     let dir = tempfile::tempdir().unwrap();
     let spool = spool(&dir.path().join("spool"));
     let sink = sink(None, &[]);
     submit(&spool, people(10), MESSAGE, |m| m.rehearsal = true);
-    let real = DrainConfig { rehearsal: false, ..config(sink.local_addr().to_string()) };
-    let report = run(&spool, real).await;
-    assert_eq!((report.settled, report.left_alone.len()), (0, 1));
+    let report = run(&spool, config(sink.local_addr().to_string())).await;
+    assert_eq!((report.settled, report.unfinished, report.left_alone.len()), (0, 0, 1));
+    // and a real job never into the sink, unless somebody insists on that one
+    let real = submit(&spool, people(20), MESSAGE, |_| {});
+    let rehearse = DrainConfig { rehearsal: true, ..config(sink.local_addr().to_string()) };
+    assert_eq!(run(&spool, rehearse.clone()).await.settled, 10);
+    assert_eq!(run(&spool, DrainConfig { real_into_sink: vec![real], ..rehearse }).await.settled, 20);
     sink.shutdown().await.unwrap();
 }

@@ -41,6 +41,9 @@ pub struct DrainArgs {
     /// Drain a part of the queue: A-B or A, of spool.slices; others may drain the rest
     #[arg(long, value_name = "A-B")]
     pub slices: Option<String>,
+    /// With `--mta sink`: throw away mail for a real MTA too, however much it is
+    #[arg(long)]
+    pub yes: bool,
     #[command(flatten)]
     pub options: DrainOptions,
 }
@@ -66,6 +69,8 @@ pub struct Job<'a> {
     pub mta: Option<&'a str>,
     pub range: XxRange,
     pub only_job: Option<JobId>,
+    /// Jobs for a real MTA that go into the sink all the same.
+    pub real_into_sink: Vec<JobId>,
     /// Recipients that wait, for the progress bar; unknown without.
     pub recipients: Option<u64>,
 }
@@ -112,6 +117,8 @@ async fn drain_async(
         only_job: job.only_job,
         first: options.first,
         rehearsal,
+        real_into_sink: job.real_into_sink,
+        breaker: session::streak_limits(&session.config),
         retry: session::retry_policy(&session.config),
         wait_first: Duration::from_secs(session.config.mta.wait_first_s),
         wait: Duration::from_secs(session.config.mta.wait_s),
@@ -225,6 +232,7 @@ pub fn drain_json(report: &DrainReport, object: &mut Map<String, Value>) {
     object.insert("seconds".into(), json!(thousandths(report.seconds)));
     object.insert("deliveries_per_second".into(), json!(thousandths(rate(report))));
     object.insert("connections".into(), json!(report.connections));
+    object.insert("connections_opened".into(), json!(report.connections_opened));
     object.insert("ended".into(), json!(ended_word(&report.ended)));
     object.insert("ended_reason".into(), json!(ended_reason(&report.ended)));
 }
@@ -261,10 +269,11 @@ pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
         }
         return Ok(exit::DONE);
     };
-    if args.mta.as_deref() == Some(SINK) {
-        refuse_real_jobs(&spool)?;
-    }
-    let job = Job { mta: args.mta.as_deref(), range, only_job: None, recipients: None };
+    let real_into_sink = match args.mta.as_deref() {
+        Some(SINK) => real_jobs(&spool, &session, args.yes)?,
+        _ => Vec::new(),
+    };
+    let job = Job { mta: args.mta.as_deref(), range, only_job: None, real_into_sink, recipients: None };
     match drain(&spool, &session, &args.options, job)? {
         Drained::Owned(owner) => {
             session.remark(format_args!("another process drains this: {owner}"));
@@ -318,17 +327,30 @@ pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     }
 }
 
-/// The sink throws away what it takes: a job for a real MTA must never get there.
-fn refuse_real_jobs(spool: &DirSpool) -> anyhow::Result<()> {
-    let views = spool.views()?;
-    let real = views.iter().flatten().find(|view| view.state == JobState::Active && !view.meta.rehearsal);
-    let Some(view) = real else { return Ok(()) };
-    let message = format!(
-        "job {} waits for a real MTA, and the sink would throw its mail away; nothing was sent: drain that job \
-         first, or rehearse in a spool of its own (--spool DIR)",
-        view.job
-    );
-    Err(exit::coded(exit::BAD_DATA, message))
+/// The sink throws away what it takes. Jobs that were submitted for a real MTA go there only where
+/// somebody says so by name, and, where they are large, insists.
+fn real_jobs(spool: &DirSpool, session: &Session, yes: bool) -> anyhow::Result<Vec<JobId>> {
+    let mut jobs = Vec::new();
+    let mut recipients = 0;
+    for view in spool.views()?.into_iter().flatten() {
+        if view.state == JobState::Active && !view.meta.rehearsal {
+            recipients += view.counts.unfinished();
+            jobs.push(view.job);
+        }
+    }
+    if recipients > session.config.catches.confirm_recipients_min as u64 && !yes {
+        let message = format!(
+            "{recipients} recipients wait for a real MTA, and the sink would throw their mail away; nothing was \
+             sent: drain into the MTA, rehearse in a spool of its own (--spool DIR), or say --yes"
+        );
+        return Err(exit::coded(exit::BAD_DATA, message));
+    }
+    if recipients > 0 {
+        session.remark(format_args!(
+            "{recipients} recipients of jobs for a real MTA go into the sink, and nowhere else"
+        ));
+    }
+    Ok(jobs)
 }
 
 /// Names the jobs that the runner left alone, with the reason.

@@ -37,6 +37,7 @@ pub fn run(args: &SendArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
         mta: args.submit.mta.as_deref(),
         range: XxRange::ALL,
         only_job: Some(submitted.job.clone()),
+        real_into_sink: Vec::new(),
         recipients: Some(before.counts.unfinished()),
     };
     let drained = if before.counts.unfinished() > 0 && before.state == JobState::Active {

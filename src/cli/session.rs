@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use super::config::ConfigOptions;
 use super::exit::{ExitCode, NO_INPUT};
 use crate::config::{self, Config, Environment};
+use crate::infeed::StreakLimits;
 use crate::infeed::{InfeedConfig, Timeouts};
 use crate::intake::address::check_domain_only;
 use crate::runner::RetryPolicy;
@@ -207,7 +208,15 @@ fn helo_name() -> String {
     if is_domain { name.to_owned() } else { "[127.0.0.1]".to_owned() }
 }
 
-/// The runner's part of the configuration.
+/// When the refusal breaker trips.
+pub fn streak_limits(config: &Config) -> StreakLimits {
+    StreakLimits {
+        recipients_min: config.catches.breaker_recipients_min,
+        domains_min: config.catches.breaker_domains_min,
+    }
+}
+
+/// When deferred recipients are tried again.
 pub fn retry_policy(config: &Config) -> RetryPolicy {
     let retry = &config.retry;
     RetryPolicy {

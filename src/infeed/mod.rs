@@ -37,7 +37,9 @@ pub use error::InfeedError;
 pub use pool::{Pool, StopReport};
 pub use reply::{BadReply, queue_id};
 pub use state::{MtaState, MtaStatus};
-pub use streak::{RefusalStreak, STREAK_DOMAINS_MIN, STREAK_HELD_MAX, STREAK_RECIPIENTS_MIN, Streak};
+pub use streak::{
+    RefusalStreak, STREAK_DOMAINS_MIN, STREAK_HELD_MAX, STREAK_RECIPIENTS_MIN, Streak, StreakLimits,
+};
 pub use transaction::{
     Capabilities, Dsn, JobFault, NoRecord, Rcpt, RcptResult, Said, Settlement, Stage, Transaction, Work,
 };

@@ -28,22 +28,42 @@ pub enum Streak {
     Trip { text: String },
 }
 
+/// When the breaker trips.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreakLimits {
+    /// Recipients in a row.
+    pub recipients_min: usize,
+    /// Domains that they must be spread over.
+    pub domains_min: usize,
+}
+
+impl Default for StreakLimits {
+    fn default() -> Self {
+        Self { recipients_min: STREAK_RECIPIENTS_MIN, domains_min: STREAK_DOMAINS_MIN }
+    }
+}
+
 /// One a job. Feed it every final reply on a recipient, in the order in which they came.
 #[derive(Debug, Clone, Default)]
 pub struct RefusalStreak {
+    limits: StreakLimits,
     code: u16,
     /// The text with everything blanked out that differs from recipient to recipient.
     blanked: String,
     length: usize,
     held: usize,
-    /// Lower case; at most [`STREAK_DOMAINS_MIN`], more say nothing new.
+    /// Lower case; at most `domains_min`, more say nothing new.
     domains: HashSet<String>,
 }
 
 impl RefusalStreak {
+    pub fn new(limits: StreakLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
     /// An acceptance: ends the streak.
     pub fn on_accepted(&mut self) -> Streak {
-        *self = Self::default();
+        *self = Self::new(self.limits);
         Streak::Release
     }
 
@@ -59,18 +79,19 @@ impl RefusalStreak {
         let mut released = false;
         if !same {
             released = self.length > 0;
-            *self = Self { code: said.code, blanked, ..Self::default() };
+            *self = Self { code: said.code, blanked, ..Self::new(self.limits) };
         }
         self.length += 1;
         self.held += 1;
-        if self.domains.len() < STREAK_DOMAINS_MIN {
+        if self.domains.len() < self.limits.domains_min {
             self.domains.insert(domain(address).to_lowercase());
         }
-        if self.length >= STREAK_RECIPIENTS_MIN && self.domains.len() >= STREAK_DOMAINS_MIN {
-            *self = Self::default();
+        let limits = self.limits;
+        if self.length >= limits.recipients_min && self.domains.len() >= limits.domains_min {
+            *self = Self::new(limits);
             return Streak::Trip { text: format!("{} {}", said.code, said.text) };
         }
-        if self.held > STREAK_HELD_MAX {
+        if self.held > STREAK_HELD_MAX.max(limits.recipients_min) {
             self.held = 1;
             released = true;
         }

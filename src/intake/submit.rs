@@ -140,6 +140,7 @@ fn new_job(
     let rules = Rules {
         path: path.clone(),
         strict: request.strict,
+        thorough: false,
         recipients_max: request.test_to.is_some().then_some(request.samples),
         suppress: source.suppress.as_ref(),
         rejects: Some(&mut rejects),
@@ -193,6 +194,7 @@ fn same_job(
     let rules = Rules {
         path: list_name(&request.list),
         strict: request.strict,
+        thorough: false,
         recipients_max: request.test_to.is_some().then_some(request.samples),
         suppress: source.suppress.as_ref(),
         rejects: None,

@@ -10,7 +10,7 @@ use super::supply::{State, Supply};
 use super::{DrainConfig, DrainReport, Ended, Progress, RunnerError};
 use crate::clock::{self, Micros, SECOND_US};
 use crate::infeed::{MtaState, MtaStatus, Pool};
-use crate::spool::{JobState, Owner, Spool};
+use crate::spool::{JobState, JobView, Owner, Spool};
 
 /// How often the MTA's state and the journal's are judged.
 const JUDGE_EVERY: Duration = Duration::from_millis(100);
@@ -42,7 +42,7 @@ pub async fn drain<S: Spool>(
         feed: Notify::new(),
         over: watch::Sender::new(false),
     });
-    let mut feeder = Feeder::new(supply.clone(), config.only_job.clone(), config.rehearsal);
+    let mut feeder = Feeder::new(supply.clone(), &config);
     let mut run = Run {
         config: &config,
         supply: &supply,
@@ -72,9 +72,9 @@ pub async fn drain<S: Spool>(
     let mut unfinished = 0;
     for view in spool.views().await? {
         match view {
-            Ok(v) if v.state == JobState::Active && config.only_job.as_ref().is_none_or(|j| *j == v.job) => {
-                let ours = v.waiting.iter().filter(|c| config.range.contains(c.name.xx()));
-                unfinished += ours.map(|c| u64::from(c.recipients)).sum::<u64>();
+            Ok(v) if v.state == JobState::Active && ours(&config, &v) => {
+                let in_range = v.waiting.iter().filter(|c| config.range.contains(c.name.xx()));
+                unfinished += in_range.map(|c| u64::from(c.recipients)).sum::<u64>();
             }
             Ok(_) => {}
             Err(e) => tracing::error!("{e}"),
@@ -83,7 +83,8 @@ pub async fn drain<S: Spool>(
     progress.set_note(None);
     Ok(DrainReport {
         ended,
-        connections,
+        connections: connections.min(config.infeed.connections),
+        connections_opened: connections,
         seconds: begun.elapsed().as_secs_f64(),
         settled: progress.settled(),
         accepted: progress.snapshot().accepted,
@@ -91,6 +92,12 @@ pub async fn drain<S: Spool>(
         paused,
         left_alone: left_alone.into_iter().collect(),
     })
+}
+
+/// Whether a run like this one drains the job.
+fn ours(config: &DrainConfig, view: &JobView) -> bool {
+    let target = view.meta.rehearsal == config.rehearsal || config.real_into_sink.contains(&view.job);
+    target && config.only_job.as_ref().is_none_or(|only| *only == view.job)
 }
 
 struct Run<'a, O: Owner> {

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use super::hand::Hand;
 use super::order::mix;
 use super::supply::{JobRun, JobStop, LOW_WATER, Supply};
-use super::{HANDS_MAX, HANDS_PER_JOB_MAX};
+use super::{DrainConfig, HANDS_MAX, HANDS_PER_JOB_MAX};
 use crate::clock;
-use crate::infeed::{Dsn, RefusalStreak};
+use crate::infeed::{Dsn, RefusalStreak, StreakLimits};
 use crate::intake::SuppressionList;
 use crate::message::{CompileOptions, Template, xtext};
 use crate::spool::{Claim, Claimed, JobDue, JobId, JobMeta, Outcome, Owner, Settled, SpoolError};
@@ -27,6 +27,8 @@ pub(super) struct Feeder<O: Owner> {
     pub supply: Arc<Supply<O>>,
     pub only_job: Option<JobId>,
     pub rehearsal: bool,
+    real_into_sink: Vec<JobId>,
+    breaker: StreakLimits,
     suppress: HashMap<JobId, SuppressionList>,
     due: BTreeMap<JobId, JobDue>,
     /// Jobs paused by the breaker in this run.
@@ -40,11 +42,13 @@ pub(super) struct Feeder<O: Owner> {
 }
 
 impl<O: Owner> Feeder<O> {
-    pub fn new(supply: Arc<Supply<O>>, only_job: Option<JobId>, rehearsal: bool) -> Self {
+    pub fn new(supply: Arc<Supply<O>>, config: &DrainConfig) -> Self {
         Self {
             supply,
-            only_job,
-            rehearsal,
+            only_job: config.only_job.clone(),
+            rehearsal: config.rehearsal,
+            real_into_sink: config.real_into_sink.clone(),
+            breaker: config.breaker,
             suppress: HashMap::new(),
             due: BTreeMap::new(),
             paused: Vec::new(),
@@ -119,9 +123,15 @@ impl<O: Owner> Feeder<O> {
             if self.only_job.as_ref().is_some_and(|only| *only != job.job) {
                 continue;
             }
-            if job.meta.rehearsal && !self.rehearsal {
-                let why = "it was submitted for the sink: only `--mta sink` drains it".to_owned();
-                self.left_alone.insert(job.job.clone(), why);
+            let why = match (job.meta.rehearsal, self.rehearsal) {
+                (true, false) => Some("it was submitted for the sink: only `--mta sink` drains it"),
+                (false, true) if !self.real_into_sink.contains(&job.job) => {
+                    Some("it is for a real MTA, and the sink would throw its mail away")
+                }
+                _ => None,
+            };
+            if let Some(why) = why {
+                self.left_alone.insert(job.job.clone(), why.to_owned());
                 continue;
             }
             if let Some(run) = self.supply.lock().jobs.get_mut(&job.job) {
@@ -214,7 +224,7 @@ impl<O: Owner> Feeder<O> {
             dsn: dsn_of(&due.meta),
             accept_refusals: due.accept_refusals,
             ring: Default::default(),
-            streak: RefusalStreak::default(),
+            streak: RefusalStreak::new(self.breaker),
             held: Vec::new(),
             stop: None,
             in_flight: 0,
@@ -351,7 +361,7 @@ impl<O: Owner> Feeder<O> {
                 let no_more = first_reached || (!more && !queued.contains(id));
                 if run.in_flight == 0 && run.stop.is_none() && no_more {
                     quiet.append(&mut run.held);
-                    run.streak = RefusalStreak::default();
+                    run.streak = RefusalStreak::new(self.breaker);
                 }
             }
         }

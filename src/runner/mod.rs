@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::infeed::InfeedConfig;
+use crate::infeed::{InfeedConfig, StreakLimits};
 use crate::slice::XxRange;
 use crate::spool::{JobId, Outcome, SpoolError};
 
@@ -56,6 +56,10 @@ pub struct DrainConfig {
     pub first: Option<u64>,
     /// The MTA is the embedded sink: jobs submitted as rehearsals may go there, and only there.
     pub rehearsal: bool,
+    /// Jobs for a real MTA that may go into the embedded sink all the same: somebody insists.
+    pub real_into_sink: Vec<JobId>,
+    /// When the refusal breaker trips.
+    pub breaker: StreakLimits,
     pub retry: RetryPolicy,
     /// How long an MTA that has not answered in this run is waited for.
     pub wait_first: Duration,
@@ -85,8 +89,10 @@ pub enum Ended {
 #[derive(Debug, Clone)]
 pub struct DrainReport {
     pub ended: Ended,
-    /// Connections that were established.
+    /// Connections side by side, at most.
     pub connections: usize,
+    /// Connections opened, one after the other; rotation makes them more.
+    pub connections_opened: usize,
     pub seconds: f64,
     /// Final outcomes in this run.
     pub settled: u64,

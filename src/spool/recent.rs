@@ -42,7 +42,8 @@ impl DirSpool {
             let old = match self.read_optional::<Note>(&path) {
                 Ok(note) => note.is_none_or(|n| {
                     clock::now_us().saturating_sub(n.submitted_us)
-                        > self.settings.again_window_s.saturating_mul(SECOND_US)
+                        // kept for a day at least, whatever this command's window is
+                        > self.settings.again_window_s.max(86_400).saturating_mul(SECOND_US)
                 }),
                 Err(SpoolError::Damaged { .. }) => true,
                 Err(e) => return Err(e),

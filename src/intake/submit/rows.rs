@@ -1,4 +1,10 @@
-//! The rows of a list, each rendered on its way: what can't be rendered is rejected before the commit.
+//! The rows of a list, checked on their way: what can't be rendered is rejected before the commit.
+//!
+//! Rendering costs tens of microseconds, and ten million rows would take minutes; so a submission renders
+//! the first rows of each thread, and after that those whose values hold anything that a header or an
+//! address could trip over. A plain value can't forge anything; should its message be impossible to make
+//! all the same (an expression that fails), that recipient is quarantined when its turn comes. A dry run
+//! renders all.
 //!
 //! Rows travel in batches: read here, rendered on as many threads as there are processors where the
 //! message or its sender differs by recipient, and handed on in the order of the list. Memory is a few
@@ -11,6 +17,10 @@ use std::thread::Scope;
 use crate::intake::{BadRow, IntakeError, RecipientReader, Row, RowRef};
 use crate::message::{RecipientView, Template};
 
+/// Rows that each thread renders whatever they hold: what fails for all fails here.
+const ROWS_RENDERED_MIN: usize = 2_048;
+/// Octets of all of a row's values together up to which it can be plain.
+const PLAIN_OCTETS_MAX: usize = 512;
 const BATCH_ROWS_MAX: usize = 512;
 /// A batch ends once it holds so much text; one row is 64 KiB at most.
 const BATCH_OCTETS: usize = 256 * 1024;
@@ -50,13 +60,14 @@ enum Kind {
     Bad { reason: BadRow, raw: Span },
 }
 
-/// Hands every row of `reader` to `each`, in order, until it has enough.
+/// Hands every row of `reader` to `each`, in order, until it has enough. `thorough`: renders all of them.
 ///
 /// # Errors
 /// A list that can't be read on, and those of `each`.
 pub(super) fn each_row<E: From<IntakeError>>(
     reader: &mut RecipientReader,
     template: &Template,
+    thorough: bool,
     mut each: impl FnMut(Checked<'_>) -> Result<Flow, E>,
 ) -> Result<(), E> {
     let mut row = Row::new();
@@ -73,7 +84,7 @@ pub(super) fn each_row<E: From<IntakeError>>(
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     std::thread::scope(|scope| {
         let mut threads: VecDeque<Renderer> =
-            (0..threads).map(|_| Renderer::start(scope, template)).collect();
+            (0..threads).map(|_| Renderer::start(scope, template, thorough)).collect();
         let mut spare = Vec::new();
         let mut under_way = 0;
         let mut at_end = false;
@@ -109,13 +120,14 @@ struct Renderer {
 }
 
 impl Renderer {
-    fn start<'scope>(scope: &'scope Scope<'scope, '_>, template: &'scope Template) -> Self {
+    fn start<'scope>(scope: &'scope Scope<'scope, '_>, template: &'scope Template, thorough: bool) -> Self {
         let (to, batches) = sync_channel::<Batch>(BATCHES_AHEAD);
-        let (rendered, from) = sync_channel::<Batch>(BATCHES_AHEAD);
+        let (done, from) = sync_channel::<Batch>(BATCHES_AHEAD);
         scope.spawn(move || {
+            let mut rendered = 0;
             for mut batch in batches {
-                batch.render(template);
-                if rendered.send(batch).is_err() {
+                rendered += batch.render(template, thorough || rendered < ROWS_RENDERED_MIN);
+                if done.send(batch).is_err() {
                     // nobody waits for more
                     return;
                 }
@@ -172,7 +184,9 @@ impl Batch {
         Ok(!self.entries.is_empty())
     }
 
-    fn render(&mut self, template: &Template) {
+    /// Renders all rows, or those that are not plain; how many it rendered.
+    fn render(&mut self, template: &Template, all_rows: bool) -> usize {
+        let mut rendered = 0;
         let Self { text, fields: all, entries, .. } = self;
         let mut values = Vec::new();
         for (i, entry) in entries.iter_mut().enumerate() {
@@ -180,10 +194,15 @@ impl Batch {
             values.clear();
             values.extend(all[fields.0..fields.1].iter().map(|&(start, end)| &text[start..end]));
             let address = &text[address.0..address.1];
+            if !all_rows && is_plain(address, &values) {
+                continue;
+            }
+            rendered += 1;
             // the ordinal is only known later; it stands in the Message-ID alone
             let recipient = RecipientView { ordinal: i as u64, address, values: &values };
             *checked = template.render(&recipient).map(|r| r.content.size_octets).map_err(|e| e.to_string());
         }
+        rendered
     }
 
     fn hand_on<E>(&self, each: &mut impl FnMut(Checked<'_>) -> Result<Flow, E>) -> Result<Flow, E> {
@@ -218,8 +237,45 @@ impl Batch {
     }
 }
 
+/// Nothing in it that header syntax, an address or the envelope gives a meaning to.
+fn is_plain(address: &str, values: &[&str]) -> bool {
+    let plain =
+        |c: char| c.is_alphanumeric() || matches!(c, ' ' | '.' | '-' | '_' | '+' | '=' | '/' | '\'' | '@');
+    let octets = values.iter().map(|v| v.len()).sum::<usize>();
+    octets <= PLAIN_OCTETS_MAX
+        && address.len() <= 128
+        && address.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_+@".contains(&b))
+        && values.iter().all(|v| !v.is_empty() && v.chars().all(plain))
+}
+
 fn push(text: &mut String, part: &str) -> Span {
     let start = text.len();
     text.push_str(part);
     (start, text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_row_without_any_syntax_is_plain() {
+        assert!(is_plain("jane+news@example.org", &["jane+news@example.org", "Zoë O'Brien", "St. Gallen"]));
+        for bad in [
+            "",
+            "a\r\nBcc: x",
+            "a\0",
+            "x <y@z>",
+            "a,b",
+            "a\"b",
+            "a;b",
+            "=?utf-8?q?x?=",
+            "{{ x }}",
+            "a\u{202e}b",
+        ] {
+            assert!(!is_plain("a@example.org", &[bad]), "{bad:?}");
+        }
+        assert!(!is_plain("\"odd one\"@example.org", &["x"]));
+        assert!(!is_plain("a@example.org", &[&"x".repeat(600)]));
+    }
 }

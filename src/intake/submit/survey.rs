@@ -71,6 +71,7 @@ pub fn survey(request: &SubmitRequest, observer: &mut dyn Observer) -> Result<Su
     let rules = Rules {
         path: path.clone(),
         strict: request.strict,
+        thorough: true,
         recipients_max: request.test_to.is_some().then_some(request.samples),
         suppress: source.suppress.as_ref(),
         rejects: rejects.as_mut(),

@@ -97,6 +97,8 @@ pub(super) struct Rules<'a> {
     pub path: String,
     /// The first bad line ends it.
     pub strict: bool,
+    /// Every message is rendered, not just those of rows that could trip one up.
+    pub thorough: bool,
     /// Recipients after which the rest of the list is left unread.
     pub recipients_max: Option<u64>,
     pub suppress: Option<&'a SuppressionList>,
@@ -128,7 +130,7 @@ pub(super) fn take(
     let (mut key, mut scratch) = (Vec::new(), Vec::new());
     let mut rows = 0;
     let is_enough = |recipients| rules.recipients_max.is_some_and(|max| recipients >= max);
-    each_row(reader, template, |row| -> Result<Flow, SubmitError> {
+    each_row(reader, template, rules.thorough, |row| -> Result<Flow, SubmitError> {
         rows += 1;
         if rows % PROGRESS_ROWS == 0 {
             progress(rows);
