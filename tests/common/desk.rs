@@ -69,7 +69,7 @@ impl Desk {
 
     /// `infeed drain` into the MTA at `address`.
     pub fn draining(&self, address: &str, connections: usize) -> Infeed {
-        self.infeed(&["drain", "--json", "--mta", address, "--connections"]).arg(connections.to_string())
+        self.infeed(&["drain", "--json", "--mta", address, "--connections", &connections.to_string()])
     }
 
     /// `infeed job report`.
