@@ -47,12 +47,14 @@ pub struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
     /// Print every setting in force, and where it came from
+    #[command(after_help = "Example:\n  infeed config show --set mta.connections=4")]
     Show {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
     /// Say all that is wrong with a configuration; exit code 78 if anything is
+    #[command(after_help = "Example:\n  infeed config check /etc/infeed/infeed.toml")]
     Check {
         /// The file to check, instead of the one in force
         file: Option<PathBuf>,
@@ -61,6 +63,7 @@ enum ConfigCommand {
         json: bool,
     },
     /// Print a commented configuration with every default
+    #[command(after_help = "Example:\n  infeed config sample > infeed.toml")]
     Sample,
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
 use super::session::{self, GlobalOptions, Session, print, print_json};
@@ -16,7 +16,7 @@ use crate::control;
 use crate::runner::{self, DrainConfig, DrainReport, Ended, Progress, ProgressSnapshot, RunnerError};
 use crate::sink::{Sink, SinkConfig};
 use crate::slice::{XxRange, parse_slices};
-use crate::spool::{DirSpool, JobId, SpoolError};
+use crate::spool::{DirSpool, JobId, JobState, SpoolError};
 
 /// How to drain.
 #[derive(Debug, Clone, Args)]
@@ -56,6 +56,8 @@ impl DrainOptions {
 pub enum Drained {
     /// Another process drains this.
     Owned(String),
+    /// There was nothing to send, and nobody was asked to.
+    Nothing,
     Ended(DrainReport),
 }
 
@@ -146,13 +148,10 @@ async fn show(progress: Arc<Progress>, recipients: Option<u64>) {
         }
     }
     let (bar, template) = match recipients {
-        Some(n) => (ProgressBar::new(n), "{bar:30} {human_pos}/{human_len} {per_sec} ETA {eta} {msg}"),
-        None => (ProgressBar::new_spinner(), "{spinner} {human_pos} {per_sec} {msg}"),
+        Some(n) => (ProgressBar::new(n), "{bar:30} {human_pos}/{human_len} {rate} ETA {eta} {msg}"),
+        None => (ProgressBar::new_spinner(), "{spinner} {human_pos} {rate} {msg}"),
     };
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    let bar = Cleared(bar);
+    let bar = Cleared(session::styled(bar, template));
     let mut ticks = tokio::time::interval(Duration::from_millis(200));
     loop {
         ticks.tick().await;
@@ -262,6 +261,9 @@ pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
         }
         return Ok(exit::DONE);
     };
+    if args.mta.as_deref() == Some(SINK) {
+        refuse_real_jobs(&spool)?;
+    }
     let job = Job { mta: args.mta.as_deref(), range, only_job: None, recipients: None };
     match drain(&spool, &session, &args.options, job)? {
         Drained::Owned(owner) => {
@@ -271,6 +273,7 @@ pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
             }
             Ok(exit::DONE)
         }
+        Drained::Nothing => Ok(exit::DONE),
         Drained::Ended(report) => {
             let code = exit_code(&report.ended, report.unfinished);
             if session.json {
@@ -285,6 +288,12 @@ pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
                     .map(|(id, why)| json!({ "job": id.as_str(), "reason": why }))
                     .collect();
                 object.insert("paused".into(), json!(paused));
+                let left: Vec<_> = report
+                    .left_alone
+                    .iter()
+                    .map(|(id, why)| json!({ "job": id.as_str(), "reason": why }))
+                    .collect();
+                object.insert("left_alone".into(), json!(left));
                 object.insert("spool".into(), json!(session.spool_dir));
                 print_json(&object)?;
             } else {
@@ -299,6 +308,7 @@ pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
                 ))?;
             }
             tell_paused(&report.paused);
+            tell_left_alone(&report.left_alone, &session);
             if let Some(reason) = ended_reason(&report.ended) {
                 return Err(exit::coded(code, reason));
             }
@@ -308,8 +318,28 @@ pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     }
 }
 
+/// The sink throws away what it takes: a job for a real MTA must never get there.
+fn refuse_real_jobs(spool: &DirSpool) -> anyhow::Result<()> {
+    let views = spool.views()?;
+    let real = views.iter().flatten().find(|view| view.state == JobState::Active && !view.meta.rehearsal);
+    let Some(view) = real else { return Ok(()) };
+    let message = format!(
+        "job {} waits for a real MTA, and the sink would throw its mail away; nothing was sent: drain that job \
+         first, or rehearse in a spool of its own (--spool DIR)",
+        view.job
+    );
+    Err(exit::coded(exit::BAD_DATA, message))
+}
+
+/// Names the jobs that the runner left alone, with the reason.
+pub fn tell_left_alone(left_alone: &[(JobId, String)], session: &Session) {
+    for (job, reason) in left_alone {
+        session.remark(format_args!("job {job} was left alone: {reason}"));
+    }
+}
+
 /// Names the jobs that the refusal breaker paused.
-pub fn tell_paused(paused: &[(JobId, String)]) {
+fn tell_paused(paused: &[(JobId, String)]) {
     for (job, reason) in paused {
         eprintln!("infeed: job {job} is paused: {reason}; {}", counts::remedy(job.as_str()));
     }

@@ -115,7 +115,7 @@ impl<W: Write> Lines<W> {
         match format {
             ReportFormat::Csv => {
                 let mut csv = csv::Writer::from_writer(out);
-                csv.write_record(COLUMNS)?;
+                csv.write_record(COLUMNS).map_err(io_error)?;
                 Ok(Self::Csv(Box::new(csv)))
             }
             ReportFormat::Ndjson => Ok(Self::Ndjson(out)),
@@ -126,16 +126,18 @@ impl<W: Write> Lines<W> {
         let code = (line.code > 0).then_some(line.code);
         let time = (line.at_us > 0).then(|| clock::rfc3339(line.at_us));
         match self {
-            Self::Csv(csv) => Ok(csv.write_record([
-                line.address.as_str(),
-                line.outcome.as_str(),
-                &code.map_or_else(String::new, |code| code.to_string()),
-                &line.text,
-                &line.queue_id,
-                &line.attempts.to_string(),
-                &time.unwrap_or_default(),
-                if line.possible_repeat { "true" } else { "false" },
-            ])?),
+            Self::Csv(csv) => csv
+                .write_record([
+                    line.address.as_str(),
+                    line.outcome.as_str(),
+                    &code.map_or_else(String::new, |code| code.to_string()),
+                    &line.text,
+                    &line.queue_id,
+                    &line.attempts.to_string(),
+                    &time.unwrap_or_default(),
+                    if line.possible_repeat { "true" } else { "false" },
+                ])
+                .map_err(io_error),
             Self::Ndjson(out) => {
                 let object = serde_json::json!({
                     "address": line.address,
@@ -157,5 +159,13 @@ impl<W: Write> Lines<W> {
             Self::Csv(mut csv) => csv.flush(),
             Self::Ndjson(mut out) => out.flush(),
         }
+    }
+}
+
+/// With its own kind, which `From` would hide: a closed pipe must be known as one.
+fn io_error(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
     }
 }

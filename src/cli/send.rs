@@ -1,7 +1,7 @@
 //! `send`: submit, and drain that job alone, with progress and a summary.
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::counts::{counts_json, counts_text, paused_reason, remedy};
 use super::drain::{self, DrainOptions, Drained, Job, drain_json, ended_reason, rate};
@@ -39,7 +39,12 @@ pub fn run(args: &SendArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
         only_job: Some(submitted.job.clone()),
         recipients: Some(before.counts.unfinished()),
     };
-    let drained = drain::drain(&spool, &session, &args.drain, job)?;
+    let drained = if before.counts.unfinished() > 0 && before.state == JobState::Active {
+        drain::drain(&spool, &session, &args.drain, job)?
+    } else {
+        // there before, and nothing of it is left to send
+        Drained::Nothing
+    };
     let view = spool.view(&submitted.job)?;
     summary(&view, &drained, &session)?;
     let code = match &drained {
@@ -50,7 +55,10 @@ pub fn run(args: &SendArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
             );
             exit::PENDING
         }
+        Drained::Nothing if view.counts.unfinished() > 0 => exit::PENDING,
+        Drained::Nothing => exit::DONE,
         Drained::Ended(report) => {
+            drain::tell_left_alone(&report.left_alone, &session);
             let code = drain::exit_code(&report.ended, view.counts.unfinished());
             if let Some(reason) = ended_reason(&report.ended) {
                 return Err(exit::coded(code, reason));
@@ -63,6 +71,16 @@ pub fn run(args: &SendArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
         return Ok(exit::PENDING);
     }
     Ok(if code == exit::DONE { code_of_counts(&view) } else { code })
+}
+
+/// The keys of a drain that there was none of.
+fn no_drain_json(ended: &str, object: &mut Map<String, Value>) {
+    for (key, value) in
+        [("seconds", json!(0.0)), ("deliveries_per_second", json!(0.0)), ("connections", json!(0))]
+    {
+        object.insert(key.into(), value);
+    }
+    object.insert("ended".into(), json!(ended));
 }
 
 /// 1 where a recipient ended in anything but acceptance, or the suppression that was asked for.
@@ -82,12 +100,10 @@ fn summary(view: &JobView, drained: &Drained, session: &Session) -> anyhow::Resu
         match drained {
             Drained::Ended(report) => drain_json(report, &mut object),
             Drained::Owned(owner) => {
-                object.insert("seconds".into(), json!(0.0));
-                object.insert("deliveries_per_second".into(), json!(0.0));
-                object.insert("connections".into(), json!(0));
-                object.insert("ended".into(), json!("owned"));
+                no_drain_json("owned", &mut object);
                 object.insert("owner".into(), json!(owner));
             }
+            Drained::Nothing => no_drain_json("nothing_to_send", &mut object),
         }
         object.insert("state".into(), json!(view.state.as_str()));
         object.insert("paused_reason".into(), json!(paused_reason(view)));

@@ -1,13 +1,17 @@
 //! What every command has at hand: configuration, spool, how to print. And the one place where the
 //! configuration becomes what spool, infeeds and runner take.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
+
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::config::ConfigOptions;
 use super::exit::{ExitCode, NO_INPUT};
 use crate::config::{self, Config, Environment};
 use crate::infeed::{InfeedConfig, Timeouts};
+use crate::intake::address::check_domain_only;
 use crate::runner::RetryPolicy;
 use crate::spool::{DirSpool, Settings};
 
@@ -98,7 +102,7 @@ impl Session {
     }
 
     /// A line for the operator on standard error, unless `--quiet`.
-    pub fn remark(&self, line: std::fmt::Arguments<'_>) {
+    pub fn remark(&self, line: fmt::Arguments<'_>) {
         if !self.quiet {
             eprintln!("infeed: {line}");
         }
@@ -107,6 +111,19 @@ impl Session {
     /// Whether progress can be shown.
     pub fn shows_progress(&self) -> bool {
         !self.quiet && io::stderr().is_terminal()
+    }
+}
+
+/// A bar or spinner of this template, in which `{rate}` is whole steps a second.
+pub fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
+    match ProgressStyle::with_template(template) {
+        Ok(style) => {
+            bar.with_style(style.with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
+                // a rate that can't be drawn is not drawn
+                write!(out, "{:.0}/s", state.per_sec()).unwrap_or_default();
+            }))
+        }
+        Err(_) => bar,
     }
 }
 
@@ -183,25 +200,19 @@ pub fn infeed_config(config: &Config, address: String) -> InfeedConfig {
 }
 
 /// The host's name where it is a domain, else an address literal (RFC 5321 §4.1.4).
-pub fn helo_name() -> String {
-    host_domain().unwrap_or_else(|| "[127.0.0.1]".to_owned())
-}
-
-/// The host's name where it has a dot and is a domain.
-fn host_domain() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+fn helo_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
-    let is_domain = name.contains('.') && crate::intake::address::check_domain_only(name).is_ok();
-    (is_domain && name.is_ascii()).then(|| name.to_owned())
+    let is_domain = name.is_ascii() && name.contains('.') && check_domain_only(name).is_ok();
+    if is_domain { name.to_owned() } else { "[127.0.0.1]".to_owned() }
 }
 
-/// What stands after the @ of a Message-ID that infeed adds.
-pub fn message_id_domain(config: &Config) -> String {
-    let given = config.mta.helo_name.clone().filter(|name| !name.starts_with('['));
-    given.or_else(host_domain).unwrap_or_else(|| "localhost".to_owned())
-}
-
-/// When what is deferred is tried again, and when the refusal breaker strikes.
-pub fn retry_policy(_config: &Config) -> RetryPolicy {
-    RetryPolicy::default()
+/// The runner's part of the configuration.
+pub fn retry_policy(config: &Config) -> RetryPolicy {
+    let retry = &config.retry;
+    RetryPolicy {
+        delay_s_min: retry.delay_s_min,
+        delay_s_max: retry.delay_s_max,
+        expire_after_s: retry.expire_after_s,
+    }
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::session::{self, GlobalOptions, Session, print, print_json};
@@ -155,7 +155,6 @@ impl SubmitOptions {
             yes: self.yes,
             again: self.again,
             key: self.id.clone(),
-            message_id_domain: session::message_id_domain(config),
         }
     }
 
@@ -244,13 +243,8 @@ pub struct Watcher {
 
 impl Watcher {
     pub fn new(session: &Session) -> Self {
-        let bar = session.shows_progress().then(|| {
-            let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {human_pos} rows read, {per_sec}") {
-                bar.set_style(style);
-            }
-            bar
-        });
+        let bar = || session::styled(ProgressBar::new_spinner(), "{spinner} {human_pos} rows read, {rate}");
+        let bar = session.shows_progress().then(bar);
         Self { quiet: session.quiet, bar }
     }
 

@@ -72,8 +72,6 @@ pub struct SubmitRequest {
     pub again: bool,
     /// `--id`: a second submission of the same is harmless.
     pub key: Option<String>,
-    /// What stands after the @ of an added Message-ID.
-    pub message_id_domain: String,
 }
 
 /// Who watches a submission, and answers for it.
@@ -310,18 +308,26 @@ impl Source {
         job: &JobId,
         submitted_us: Micros,
     ) -> Result<Template, SubmitError> {
-        let options = CompileOptions {
-            merge: request.merge,
-            columns: self.reader.columns(),
-            job: job.as_str(),
-            submitted_us,
-            message_id_domain: &request.message_id_domain,
-            verp: request.verp.as_deref(),
-            sender: request.sender.as_deref(),
-            allow_placeholders: request.allow_placeholders,
+        let compile = |message_id_domain: &str| {
+            let options = CompileOptions {
+                merge: request.merge,
+                columns: self.reader.columns(),
+                job: job.as_str(),
+                submitted_us,
+                message_id_domain,
+                verp: request.verp.as_deref(),
+                sender: request.sender.as_deref(),
+                allow_placeholders: request.allow_placeholders,
+            };
+            Template::compile(&self.message, &options)
+                .map_err(|source| SubmitError::Message { path: list_name(&request.message), source })
         };
-        Template::compile(&self.message, &options)
-            .map_err(|source| SubmitError::Message { path: list_name(&request.message), source })
+        // an added Message-ID stands in the sender's domain, as the runner will have it
+        let template = compile("localhost")?;
+        match template.sender().rsplit_once('@') {
+            Some((_, domain)) => compile(domain),
+            None => Ok(template),
+        }
     }
 
     /// Of everything but the rows. A rehearsal or a test is another submission than the real one.

@@ -59,11 +59,15 @@ pub async fn drain<S: Spool>(
     }
     let wound_up = supply.lock().hands.is_empty();
     let (paused, left_alone) = (std::mem::take(&mut feeder.paused), std::mem::take(&mut feeder.left_alone));
+    let failed = feeder.failed.take();
     drop((feeder, supply));
     if wound_up {
         owner.close().await?;
     } else {
         drop(owner);
+    }
+    if let Some(e) = failed {
+        return Err(e.into());
     }
     let mut unfinished = 0;
     for view in spool.views().await? {

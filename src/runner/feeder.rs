@@ -19,6 +19,8 @@ use crate::spool::{Claim, Claimed, JobDue, JobId, JobMeta, Outcome, Owner, Settl
 const SCAN_EVERY: Duration = Duration::from_millis(500);
 /// The wait after an error of the disk.
 const ERROR_WAIT: Duration = Duration::from_secs(1);
+/// How long the disk may fail before the run gives up.
+const ERRORS_WAIT: Duration = Duration::from_secs(30);
 
 /// The feeding side of one run.
 pub(super) struct Feeder<O: Owner> {
@@ -32,6 +34,9 @@ pub(super) struct Feeder<O: Owner> {
     /// Jobs that are not drained, and why.
     pub left_alone: BTreeMap<JobId, String>,
     scanned: Option<Instant>,
+    failing: Option<Instant>,
+    /// What the run gave up on.
+    pub failed: Option<SpoolError>,
 }
 
 impl<O: Owner> Feeder<O> {
@@ -45,6 +50,8 @@ impl<O: Owner> Feeder<O> {
             paused: Vec::new(),
             left_alone: BTreeMap::new(),
             scanned: None,
+            failing: None,
+            failed: None,
         }
     }
 
@@ -60,11 +67,18 @@ impl<O: Owner> Feeder<O> {
                     if tokio::time::timeout(SCAN_EVERY, feed).await.is_err() {
                         tracing::trace!("nothing asked for; the spool is looked at again");
                     }
+                    self.failing = None;
                 }
                 Err(e) => {
+                    let since = *self.failing.get_or_insert_with(Instant::now);
                     tracing::error!("{e}");
                     self.supply.progress.set_note(Some(e.to_string()));
+                    if since.elapsed() > ERRORS_WAIT {
+                        self.failed = Some(e);
+                        return self.supply.end();
+                    }
                     tokio::time::sleep(ERROR_WAIT).await;
+                    continue;
                 }
             }
         }

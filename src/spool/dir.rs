@@ -9,6 +9,7 @@ use super::error::{At, Result, SpoolError};
 use super::fs::{self, Fs, RealFs};
 use super::id::JobId;
 use super::job::{FORMAT, JobMeta, Manifest, Standing, Summary};
+use super::journal::boot_id;
 use super::layout::{JobDir, JobState, Layout};
 
 /// A spool in a folder. Cheap to clone.
@@ -17,6 +18,8 @@ pub struct DirSpool {
     pub(super) fs: Arc<dyn Fs>,
     pub(super) layout: Layout,
     pub(super) settings: Settings,
+    /// The kernel's boot id: tells a dead process from a power cut.
+    pub(super) boot: String,
 }
 
 /// What the spool needs of the configuration; units in the names.
@@ -63,7 +66,7 @@ impl DirSpool {
 
     /// The same on any file system.
     pub fn open_on(fs: Arc<dyn Fs>, root: &Path, settings: Settings) -> Result<Self> {
-        let spool = Self { fs, layout: Layout { root: root.to_path_buf() }, settings };
+        let spool = Self { fs, layout: Layout { root: root.to_path_buf() }, settings, boot: boot_id() };
         spool.fs.create_dir_all(root).at("create", root)?;
         spool.check_file_system()?;
         let path = spool.layout.meta();

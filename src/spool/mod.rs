@@ -20,6 +20,7 @@ mod api;
 pub mod check;
 pub mod chunk;
 pub mod codec;
+mod committer;
 pub mod dir;
 pub mod error;
 #[cfg(test)]

@@ -8,11 +8,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::chunk::{Chunk, DEATHS_BEFORE_SOLO};
+use super::committer::{Shared, State, commit_loop};
 use super::dir::DirSpool;
 use super::error::{Result, SpoolError};
 use super::id::{ChunkName, JobId};
@@ -24,9 +25,6 @@ use super::pass::{self, PassEnd};
 use super::recover::Recovered;
 use super::results::Settled;
 use crate::slice::XxRange;
-
-/// The wait before a new segment is tried again after an error.
-const ROTATE_AGAIN: Duration = Duration::from_millis(100);
 
 /// A claimed chunk, in the hand of the runner.
 #[derive(Debug, Clone)]
@@ -57,34 +55,6 @@ pub struct DirOwner {
     shared: Arc<Shared>,
     pub(super) index: Mutex<JobIndex>,
     committer: Option<JoinHandle<()>>,
-}
-
-struct Shared {
-    state: Mutex<State>,
-    /// Wakes the committer.
-    work: Condvar,
-    /// Wakes whoever waits for a sync on a blocking thread.
-    done: Condvar,
-    /// The highest record that is on disk, and whether the journal can be written.
-    synced: watch::Sender<u64>,
-    commit_every: Duration,
-    unsynced_max: u64,
-}
-
-struct State {
-    journal: Option<JournalWriter>,
-    /// Why the journal can't be written now.
-    broken: Option<String>,
-    open: BTreeMap<u32, OpenChunk>,
-    next_handle: u32,
-    /// Records appended so far.
-    appended: u64,
-    /// Recipients settled or handed out since the last sync.
-    unsynced: u64,
-    urgent: bool,
-    /// The committer waits for something to commit.
-    idle: bool,
-    closing: bool,
 }
 
 impl DirSpool {
@@ -138,6 +108,7 @@ impl DirSpool {
                 range,
                 epoch,
                 self.settings.journal_segment_bytes,
+                &self.boot,
             );
             match made {
                 Err(SpoolError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -338,133 +309,6 @@ impl Drop for DirOwner {
     fn drop(&mut self) {
         if self.committer.is_some() {
             self.stop_committer();
-        }
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
-    }
-
-    /// Appends, and on an error leaves it to the committer to begin a new segment from memory.
-    fn append(&self, state: &mut State, records: &[Record], recipients: u64) {
-        state.appended += 1;
-        state.unsynced += recipients;
-        if state.broken.is_none()
-            && let Some(journal) = &mut state.journal
-            && let Err(e) = journal.append(records)
-        {
-            tracing::error!("{e}; a new journal segment is begun");
-            state.broken = Some(e.to_string());
-            state.urgent = true;
-        }
-        // a wake-up costs a system call: only when the committer sleeps without a time limit
-        if state.idle {
-            state.idle = false;
-            self.work.notify_one();
-        }
-    }
-
-    fn hurry(&self, state: &mut State) {
-        if !state.urgent {
-            state.urgent = true;
-            state.idle = false;
-            self.work.notify_one();
-        }
-    }
-
-    /// Waits until a record is on disk; false when the journal can't be written.
-    fn wait_synced<'a>(
-        &self,
-        mut state: MutexGuard<'a, State>,
-        record: u64,
-    ) -> (MutexGuard<'a, State>, bool) {
-        // a new segment is tried at once after an error; beyond that the caller comes again
-        let until = Instant::now() + Duration::from_millis(100);
-        loop {
-            if *self.synced.borrow() >= record {
-                return (state, true);
-            }
-            if state.closing || (state.broken.is_some() && Instant::now() > until) {
-                return (state, false);
-            }
-            let (next, _) =
-                self.done.wait_timeout(state, Duration::from_millis(20)).unwrap_or_else(|e| e.into_inner());
-            state = next;
-        }
-    }
-}
-
-fn commit_loop(shared: &Shared) {
-    let mut last = Instant::now();
-    loop {
-        let (file, upto, recipients) = {
-            let mut state = shared.lock();
-            while !state.closing && (state.appended == *shared.synced.borrow() && state.broken.is_none()) {
-                state.idle = true;
-                state = shared.work.wait(state).unwrap_or_else(|e| e.into_inner());
-            }
-            if state.closing && state.appended == *shared.synced.borrow() {
-                return;
-            }
-            // gather a group, unless somebody waits
-            while !state.urgent && !state.closing && last.elapsed() < shared.commit_every {
-                let left = shared.commit_every.saturating_sub(last.elapsed());
-                let (next, _) = shared.work.wait_timeout(state, left).unwrap_or_else(|e| e.into_inner());
-                state = next;
-            }
-            state.urgent = false;
-            state.idle = false;
-            last = Instant::now();
-            if state.broken.is_some() || state.journal.as_ref().is_some_and(JournalWriter::is_full) {
-                rotate(shared, &mut state);
-                if state.broken.is_some() && state.closing {
-                    return;
-                }
-                if state.broken.is_some() {
-                    // woken early only to close
-                    let wait = shared.work.wait_timeout(state, ROTATE_AGAIN);
-                    drop(wait.unwrap_or_else(|e| e.into_inner()));
-                }
-                continue;
-            }
-            let Some(journal) = &state.journal else { return };
-            (journal.file(), state.appended, state.unsynced)
-        };
-        match file.sync() {
-            Ok(()) => {
-                let mut state = shared.lock();
-                state.unsynced -= recipients.min(state.unsynced);
-                shared.synced.send_replace(upto);
-                drop(state);
-                shared.done.notify_all();
-            }
-            Err(e) => {
-                tracing::error!("the journal can't be synced: {e}; a new segment is begun");
-                shared.lock().broken = Some(e.to_string());
-            }
-        }
-    }
-}
-
-/// Begins a new segment with everything that is open; on an error the journal stays broken.
-fn rotate(shared: &Shared, state: &mut State) {
-    let State { journal, open, .. } = state;
-    let Some(journal) = journal else { return };
-    match journal.rotate(&mut open.iter().map(|(h, c)| (*h, c))) {
-        Ok(()) => {
-            state.broken = None;
-            state.unsynced = 0;
-            shared.synced.send_replace(state.appended);
-            shared.done.notify_all();
-        }
-        Err(e) => {
-            if state.broken.is_none() {
-                tracing::error!("no new journal segment: {e}; nothing is sent until there is one");
-            }
-            state.broken = Some(e.to_string());
-            shared.synced.send_modify(|_| {});
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::dir::DirSpool;
 use super::error::{At, Result};
 use super::id::{ChunkName, JobId};
-use super::journal::{Record, SegmentName, boot_id, read_segment};
+use super::journal::{Record, SegmentName, read_segment};
 use super::results::Settled;
 use crate::slice::XxRange;
 
@@ -36,7 +36,6 @@ impl DirSpool {
     /// Reads every journal that overlaps the range. Writes nothing.
     pub(super) fn replay(&self, range: XxRange) -> Result<OpenByJob> {
         let mut open = OpenByJob::new();
-        let boot_now = boot_id();
         // a handle belongs to its epoch
         let mut handles: HashMap<(u32, u32), (JobId, ChunkName)> = HashMap::new();
         for name in self.segments()?.into_iter().filter(|s| s.range.overlaps(range)) {
@@ -48,7 +47,7 @@ impl DirSpool {
             };
             let mut rebooted = false;
             let bad = read_segment(name, &bytes, |record| {
-                apply(record, name.epoch, &boot_now, &mut rebooted, &mut handles, &mut open);
+                apply(record, name.epoch, &self.boot, &mut rebooted, &mut handles, &mut open);
             });
             if bad > 0 {
                 tracing::warn!("{}: {bad} damaged places skipped", path.display());

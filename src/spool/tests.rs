@@ -19,7 +19,13 @@ use crate::clock;
 use crate::slice::XxRange;
 
 fn settings() -> Settings {
-    Settings { chunk_recipients_max: 3, free_bytes_min: 0, free_inodes_min: 0, ..Settings::default() }
+    Settings {
+        chunk_recipients_max: 3,
+        free_bytes_min: 0,
+        free_inodes_min: 0,
+        journal_segment_bytes: 128 << 10,
+        ..Settings::default()
+    }
 }
 
 fn open(root: &Path) -> DirSpool {
@@ -414,4 +420,59 @@ fn the_same_submission_within_a_day_is_noticed() {
     assert_eq!(spool.submitted_lately("f").unwrap().map(|(j, _)| j), Some(job.clone()));
     spool.cancel(&job).unwrap();
     assert_eq!(spool.submitted_lately("f").unwrap(), None);
+}
+
+/// What a power cut leaves of a journal: nothing behind `kept`, the rest zeros, as preallocated.
+fn forget_behind(path: &Path, kept: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[kept..].fill(0);
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn after_a_power_cut_the_unsettled_of_claimed_chunks_are_marked() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    let job = submit(&spool, "key", 9).unwrap();
+    let owner = spool.own(XxRange::ALL).unwrap();
+    owner.scan().unwrap();
+    let c = claim_next(&owner, &job).unwrap().unwrap();
+    let segment = spool.layout.journal().join(spool.segments().unwrap()[0].file_name());
+    let used = |path: &Path| std::fs::read(path).unwrap().iter().rposition(|&b| b != 0).unwrap() + 1;
+    let claimed = used(&segment);
+    let mut sent = Vec::new();
+    for i in 0..2 {
+        hand_out(&owner, &c, i).unwrap();
+        sent.push(c.chunk.recipient(usize::from(i)).unwrap().address.to_owned());
+        owner.record(c.handle, vec![(i, Settled::local(Outcome::Accepted, 1, 1, "Ok"))]);
+    }
+    drop(owner);
+    // the claim was synced before anything was sent; what followed was not yet
+    forget_behind(&segment, claimed);
+    let rebooted = DirSpool { boot: "another boot".into(), ..open(dir.path()) };
+    let marked = report(&rebooted, &job).values().filter(|l| l.1).count();
+    assert_eq!(marked, 3, "the chunk in hand, and no other");
+    let owner = rebooted.own(XxRange::ALL).unwrap();
+    drain(&owner, &job, &mut sent, &|_| false).unwrap();
+    owner.close().unwrap();
+    let lines = report(&rebooted, &job);
+    for address in lines.keys() {
+        let n = sent.iter().filter(|a| *a == address).count();
+        assert!(n == 1 || lines[address].1, "{address} went out {n} times and is not marked");
+    }
+}
+
+#[test]
+fn after_an_orderly_end_a_reboot_marks_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    let job = submit(&spool, "key", 9).unwrap();
+    let owner = spool.own(XxRange::ALL).unwrap();
+    owner.scan().unwrap();
+    let c = claim_next(&owner, &job).unwrap().unwrap();
+    owner.finish(c.handle).unwrap();
+    owner.close().unwrap();
+    let rebooted = DirSpool { boot: "another boot".into(), ..open(dir.path()) };
+    drop(rebooted.own(XxRange::ALL).unwrap());
+    assert!(report(&rebooted, &job).values().all(|l| *l == (Outcome::Pending, false)));
 }
