@@ -4,9 +4,13 @@
 #![allow(dead_code, reason = "compiled into every test binary, and none uses all of it")]
 
 pub mod binary;
+pub mod defer_table;
+pub mod desk;
 pub mod ledger;
 pub mod mta;
 pub mod port;
 pub mod receiver;
 pub mod report;
+pub mod seed;
+pub mod sink;
 pub mod wait;

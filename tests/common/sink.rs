@@ -1,0 +1,94 @@
+//! `infeed sink` as a process of its own, with a ledger.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::binary::{Running, infeed};
+use super::ledger::{Entry, Tail, read_ledger};
+use super::wait::{wait_for, wait_until};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A sink on a free port; stopped when dropped.
+#[derive(Debug)]
+pub struct SinkProcess {
+    running: Running,
+    port: u16,
+    folder: PathBuf,
+}
+
+impl SinkProcess {
+    /// Starts it, with its files in `folder` (made when it isn't there); it listens when this returns.
+    ///
+    /// # Panics
+    /// When it doesn't.
+    pub fn start(folder: &Path, flags: &[&str]) -> Self {
+        std::fs::create_dir_all(folder).expect("a folder for the sink");
+        let port_file = folder.join("port");
+        let mut running = infeed(["sink", "--listen", "127.0.0.1:0", "--json"])
+            .arg("--port-file")
+            .arg(&port_file)
+            .arg("--ledger")
+            .arg(folder.join("ledger"))
+            .args(flags)
+            .spawn();
+        let address = wait_for("port of the sink", DEADLINE, || {
+            assert!(running.try_wait().is_none(), "the sink has ended");
+            std::fs::read_to_string(&port_file).ok()
+        });
+        let (_, port) = address.trim().rsplit_once(':').expect("ADDRESS:PORT");
+        SinkProcess { running, port: port.parse().expect("a port"), folder: folder.to_owned() }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `127.0.0.1:PORT`, as `--mta` takes it.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where `--store` would be a good place.
+    pub fn store(folder: &Path) -> String {
+        folder.join("store").display().to_string()
+    }
+
+    /// The ledger from its beginning.
+    pub fn tail(&self) -> Tail {
+        Tail::new(&self.folder.join("ledger"))
+    }
+
+    /// Returns once no client is connected, and what the last ones wrote is in the ledger: the sink has
+    /// read its end of every connection to the end.
+    ///
+    /// # Panics
+    /// At a deadline.
+    pub fn wait_alone(&self) {
+        wait_until("end of the sink's connections", DEADLINE, || !has_connection(self.port));
+    }
+
+    /// Stops it, and gives its summary and its ledger.
+    ///
+    /// # Panics
+    /// When it doesn't end well.
+    pub fn stop(self) -> (serde_json::Value, Vec<Entry>) {
+        self.running.signal(Signal::TERM);
+        let summary = self.running.wait(DEADLINE).expect_code(0).json();
+        (summary, read_ledger(&self.folder.join("ledger")))
+    }
+}
+
+/// Whether a socket of 127.0.0.1:PORT is established, or has something left to read (asked of the kernel).
+fn has_connection(port: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("/proc/net/tcp");
+    let local = format!("0100007F:{port:04X}");
+    table.lines().any(|line| {
+        // number, local address, remote address, state
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let (at, state) = (fields.next(), fields.nth(1));
+        at == Some(local.as_str()) && matches!(state, Some("01" | "08"))
+    })
+}
