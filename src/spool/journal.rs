@@ -321,7 +321,7 @@ impl JournalWriter {
 
     /// Begins a new segment with everything that is open, makes it durable, then unlinks the older
     /// ones. On an error nothing has changed but for a file that replay reads without harm.
-    pub fn rotate<'a>(&mut self, open: &mut dyn Iterator<Item = (u32, &'a OpenChunk)>) -> Result<()> {
+    pub fn rotate(&mut self, open: &mut dyn Iterator<Item = (u32, &OpenChunk)>) -> Result<()> {
         let last = self.live.last().map_or(0, |s| s.segment);
         let name = SegmentName { segment: last + 1, ..self.name };
         self.live.push(name);
@@ -357,13 +357,13 @@ impl JournalWriter {
     }
 }
 
-fn new_segment<'a>(
+fn new_segment(
     fs: &dyn Fs,
     dir: &Path,
     name: SegmentName,
     segment_bytes: u64,
     boot: &str,
-    open: &mut dyn Iterator<Item = (u32, &'a OpenChunk)>,
+    open: &mut dyn Iterator<Item = (u32, &OpenChunk)>,
 ) -> Result<(Arc<dyn FsFile>, u64, u64)> {
     let mut e = Enc::default();
     frame(&mut e, name.seed(), &Record::Segment { boot: boot.to_owned() });
