@@ -10,7 +10,7 @@ use super::supply::{State, Supply};
 use super::{DrainConfig, DrainReport, Ended, Progress, RunnerError};
 use crate::clock::{self, Micros, SECOND_US};
 use crate::infeed::{MtaState, MtaStatus, Pool};
-use crate::spool::{JobState, JobView, Owner, Spool};
+use crate::spool::{Owner, Spool};
 
 /// How often the MTA's state and the journal's are judged.
 const JUDGE_EVERY: Duration = Duration::from_millis(100);
@@ -58,8 +58,15 @@ pub async fn drain<S: Spool>(
         tracing::error!("{e}");
     }
     let wound_up = supply.lock().hands.is_empty();
-    let (paused, left_alone) = (std::mem::take(&mut feeder.paused), std::mem::take(&mut feeder.left_alone));
     let failed = feeder.failed.take();
+    let mut unfinished = 0;
+    for (job, recipients) in owner.waiting_recipients().await? {
+        if feeder.drains(&job) {
+            unfinished += recipients;
+        }
+    }
+    unfinished += supply.lock().hands.values().map(|h| h.chunk.len() as u64).sum::<u64>();
+    let (paused, left_alone) = (std::mem::take(&mut feeder.paused), std::mem::take(&mut feeder.left_alone));
     drop((feeder, supply));
     if wound_up {
         owner.close().await?;
@@ -68,17 +75,6 @@ pub async fn drain<S: Spool>(
     }
     if let Some(e) = failed {
         return Err(e.into());
-    }
-    let mut unfinished = 0;
-    for view in spool.views().await? {
-        match view {
-            Ok(v) if v.state == JobState::Active && ours(&config, &v) => {
-                let in_range = v.waiting.iter().filter(|c| config.range.contains(c.name.xx()));
-                unfinished += in_range.map(|c| u64::from(c.recipients)).sum::<u64>();
-            }
-            Ok(_) => {}
-            Err(e) => tracing::error!("{e}"),
-        }
     }
     progress.set_note(None);
     Ok(DrainReport {
@@ -92,12 +88,6 @@ pub async fn drain<S: Spool>(
         paused,
         left_alone: left_alone.into_iter().collect(),
     })
-}
-
-/// Whether a run like this one drains the job.
-fn ours(config: &DrainConfig, view: &JobView) -> bool {
-    let target = view.meta.rehearsal == config.rehearsal || config.real_into_sink.contains(&view.job);
-    target && config.only_job.as_ref().is_none_or(|only| *only == view.job)
 }
 
 struct Run<'a, O: Owner> {

@@ -1,7 +1,7 @@
 //! Claims chunks ahead of the infeeds, ends the passes of those that are done, and watches the spool for
 //! new jobs and for requests.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,8 @@ pub(super) struct Feeder<O: Owner> {
     pub paused: Vec<(JobId, String)>,
     /// Jobs that are not drained, and why.
     pub left_alone: BTreeMap<JobId, String>,
+    /// Of them, those that are for another MTA than this run's.
+    other_target: BTreeSet<JobId>,
     scanned: Option<Instant>,
     failing: Option<Instant>,
     /// What the run gave up on.
@@ -53,6 +55,7 @@ impl<O: Owner> Feeder<O> {
             due: BTreeMap::new(),
             paused: Vec::new(),
             left_alone: BTreeMap::new(),
+            other_target: BTreeSet::new(),
             scanned: None,
             failing: None,
             failed: None,
@@ -86,6 +89,11 @@ impl<O: Owner> Feeder<O> {
                 }
             }
         }
+    }
+
+    /// Whether this run drains a job, or would as soon as what it was left alone for is mended.
+    pub fn drains(&self, job: &JobId) -> bool {
+        self.only_job.as_ref().is_none_or(|only| only == job) && !self.other_target.contains(job)
     }
 
     fn is_over(&self) -> bool {
@@ -132,6 +140,7 @@ impl<O: Owner> Feeder<O> {
             };
             if let Some(why) = why {
                 self.left_alone.insert(job.job.clone(), why.to_owned());
+                self.other_target.insert(job.job.clone());
                 continue;
             }
             if let Some(run) = self.supply.lock().jobs.get_mut(&job.job) {

@@ -54,6 +54,8 @@ pub trait Owner: Clone + Send + Sync + 'static {
     /// Chunks of a job that wait, and those in hand.
     fn outstanding(&self, job: &JobId) -> (usize, usize);
     fn message(&self, job: &JobId) -> impl Future<Output = Result<Vec<u8>>> + Send;
+    /// Recipients that wait in the range, by job; those of chunks in hand are not counted.
+    fn waiting_recipients(&self) -> impl Future<Output = Result<Vec<(JobId, u64)>>> + Send;
     /// The claim is durable when this returns.
     fn claim(&self, job: &JobId, name: ChunkName) -> impl Future<Output = Result<Claim>> + Send;
     /// Recorded before content that can complete a delivery goes out; on `Err` nothing may be sent.
@@ -152,6 +154,10 @@ impl Owner for Arc<DirOwner> {
     async fn message(&self, job: &JobId) -> Result<Vec<u8>> {
         let (owner, job) = (self.clone(), job.clone());
         blocking(move || DirOwner::message(&owner, &job)).await
+    }
+    async fn waiting_recipients(&self) -> Result<Vec<(JobId, u64)>> {
+        let owner = self.clone();
+        blocking(move || DirOwner::waiting_recipients(&owner)).await
     }
     async fn claim(&self, job: &JobId, name: ChunkName) -> Result<Claim> {
         let (owner, job) = (self.clone(), job.clone());

@@ -155,6 +155,35 @@ impl DirOwner {
         lock(&self.index).jobs.get(job).map_or((0, 0), |e| (e.waiting.len(), e.open))
     }
 
+    /// Recipients that wait in the range, by job; chunks in hand are not counted. Costs a digest per
+    /// chunk of the jobs, and one read per retry chunk.
+    pub fn waiting_recipients(&self) -> Result<Vec<(JobId, u64)>> {
+        let index = lock(&self.index);
+        let mut all = Vec::with_capacity(index.jobs.len());
+        for (job, entry) in &index.jobs {
+            let manifest = self.spool.manifest_of(&entry.dir, &entry.meta)?;
+            let (mut recipients, mut originals) = (0, 0);
+            for (number, chunk) in manifest.chunks.iter().enumerate() {
+                let name = ChunkName { due_us: chunk.due_us, digest: ChunkDigest::of(job, number as u32) };
+                if entry.waiting.contains(&name) {
+                    recipients += u64::from(chunk.recipients);
+                    originals += 1;
+                }
+            }
+            if originals < entry.waiting.len() {
+                // every original has the job's own due time
+                for &name in entry.waiting.iter().filter(|n| n.due_us != entry.meta.submitted_us) {
+                    recipients += match super::pass::read_chunk(&self.spool, &entry.dir, name)? {
+                        Ok(chunk) => chunk.len() as u64,
+                        Err(_) => u64::from(self.spool.recipients_of(&entry.dir, job, name)?),
+                    };
+                }
+            }
+            all.push((job.clone(), recipients));
+        }
+        Ok(all)
+    }
+
     /// The stored message of a job.
     pub fn message(&self, job: &JobId) -> Result<Vec<u8>> {
         let dir = lock(&self.index).dir_of(job)?;
