@@ -81,7 +81,8 @@ fn deliver_and_judge(mailing: &Mailing, start: impl FnOnce(Relay, &DeferTable) -
     judge(mailing, &report, &ledger, &mailing.expected(&desk, &job, Part::Body), |entry| &entry.body_sha1);
 
     let logged = mta.logged_ids();
-    let arrived: HashMap<&str, &Entry> = ledger.iter().map(|entry| (entry.recipient.as_str(), entry)).collect();
+    let arrived: HashMap<&str, &Entry> =
+        ledger.iter().map(|entry| (entry.recipient.as_str(), entry)).collect();
     for row in report.iter().filter(|row| row.outcome == "accepted") {
         let id = row.queue_id.as_deref().unwrap_or_else(|| panic!("no queue id: {row:?}"));
         let received = received_headers(&store, arrived[row.address.as_str()]);

@@ -11,7 +11,9 @@ impl Seed {
     /// When the variable holds no number.
     pub fn new() -> Self {
         let given = std::env::var("INFEED_TEST_SEED").ok();
-        Self(given.map_or_else(|| fastrand::u64(..), |text| text.parse().expect("INFEED_TEST_SEED: a number")))
+        Self(
+            given.map_or_else(|| fastrand::u64(..), |text| text.parse().expect("INFEED_TEST_SEED: a number")),
+        )
     }
 
     pub fn random(&self) -> fastrand::Rng {

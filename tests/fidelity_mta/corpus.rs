@@ -47,7 +47,8 @@ fn sample(name: impl Into<String>, body: impl AsRef<[u8]>) -> Sample {
 
 /// What other programs trip over.
 pub fn awkward() -> Vec<Sample> {
-    let long = |n: usize| format!("before\r\n{}\r\nafter\r\n", "0123456789".repeat(n.div_ceil(10)).split_at(n).0);
+    let long =
+        |n: usize| format!("before\r\n{}\r\nafter\r\n", "0123456789".repeat(n.div_ceil(10)).split_at(n).0);
     let every_octet: Vec<u8> = (1..=255).filter(|octet| !matches!(octet, b'\r' | b'\n')).collect();
     let mut samples = vec![
         sample("a dot first of all", ".first\r\nsecond\r\n"),
@@ -87,9 +88,29 @@ pub fn awkward() -> Vec<Sample> {
 /// What some server once took for the end of the content, each followed by a whole second transaction.
 pub fn smuggling(victim: &str) -> Vec<Sample> {
     let ends = [
-        "\n.\n", "\r.\r", "\r.\n", "\n.\r", "\r\n.\n", "\r\n.\r", "\n.\r\n", "\r.\r\n", "\r\r\n.\r\n", "\r\n.\r\r\n",
-        "\n\n.\n\n", "\r\r.\r\r", "\r\n.\r\n", "\r\n\r\n.\r\n", "\n\r.\n\r", "\n\r\n.\n\r\n", "\r\n .\r\n", "\r\n. \r\n",
-        "\r\n..\r\n", "\r\n.\t\r\n", "\r\n.\x0b\r\n", "\u{85}.\u{85}", "\u{2028}.\u{2028}",
+        "\n.\n",
+        "\r.\r",
+        "\r.\n",
+        "\n.\r",
+        "\r\n.\n",
+        "\r\n.\r",
+        "\n.\r\n",
+        "\r.\r\n",
+        "\r\r\n.\r\n",
+        "\r\n.\r\r\n",
+        "\n\n.\n\n",
+        "\r\r.\r\r",
+        "\r\n.\r\n",
+        "\r\n\r\n.\r\n",
+        "\n\r.\n\r",
+        "\n\r\n.\n\r\n",
+        "\r\n .\r\n",
+        "\r\n. \r\n",
+        "\r\n..\r\n",
+        "\r\n.\t\r\n",
+        "\r\n.\x0b\r\n",
+        "\u{85}.\u{85}",
+        "\u{2028}.\u{2028}",
     ];
     let mut samples = Vec::new();
     for end in ends {
