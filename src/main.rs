@@ -1,1 +1,43 @@
-fn main() {}
+//! Parses the command line, runs the command, prints its error, ends with its exit code.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use infeed::cli::{self, Cli, exit};
+use tracing::level_filters::LevelFilter;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { exit::USAGE } else { exit::DONE };
+            // help into a pipe that is closed is no help, and no error
+            return match error.print() {
+                Ok(()) => code.into(),
+                Err(_) if code == exit::DONE => code.into(),
+                Err(_) => exit::IO_ERROR.into(),
+            };
+        }
+    };
+    let level = match (cli.global.quiet, cli.global.log_more) {
+        (true, _) => LevelFilter::ERROR,
+        (_, 0) => LevelFilter::WARN,
+        (_, 1) => LevelFilter::INFO,
+        (_, 2) => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_max_level(level)
+        .with_target(false)
+        .init();
+    match cli::run(cli) {
+        Ok(code) => code.into(),
+        Err(error) => {
+            eprintln!("infeed: {}", exit::describe(&error));
+            exit::code_of(&error).into()
+        }
+    }
+}

@@ -4,6 +4,11 @@ use std::fmt;
 use std::io;
 
 use crate::config::{ConfigError, ConfigErrors};
+use crate::intake::IntakeError;
+use crate::intake::submit::SubmitError;
+use crate::runner::RunnerError;
+use crate::sink::SinkError;
+use crate::spool::SpoolError;
 
 /// Done: everything that was asked for.
 pub const DONE: u8 = 0;
@@ -61,6 +66,26 @@ impl<T, E: Into<anyhow::Error>> ExitCode<T> for Result<T, E> {
     }
 }
 
+/// An error of these words that leads to this exit code.
+pub fn coded(code: u8, message: String) -> anyhow::Error {
+    Coded { code, error: anyhow::Error::msg(message) }.into()
+}
+
+/// An error with its causes, none said twice: many of ours hold the text of their cause already.
+pub fn describe(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
 /// The exit code that an error leads to: the one it was given, else the one that its cause speaks for,
 /// else [`INTERNAL`].
 pub fn code_of(error: &anyhow::Error) -> u8 {
@@ -68,17 +93,88 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
         if let Some(coded) = cause.downcast_ref::<Coded>() {
             return coded.code;
         }
+        if let Some(error) = cause.downcast_ref::<SubmitError>() {
+            return of_submit(error);
+        }
+        if let Some(error) = cause.downcast_ref::<IntakeError>() {
+            return of_intake(error);
+        }
+        if let Some(error) = cause.downcast_ref::<SpoolError>() {
+            return of_spool(error);
+        }
+        if let Some(RunnerError::Spool(error)) = cause.downcast_ref::<RunnerError>() {
+            return of_spool(error);
+        }
+        if let Some(error) = cause.downcast_ref::<SinkError>() {
+            return error.exit_code();
+        }
         if cause.is::<ConfigErrors>() || cause.is::<ConfigError>() {
             return BAD_CONFIG;
         }
         if let Some(error) = cause.downcast_ref::<io::Error>() {
-            return match error.kind() {
-                io::ErrorKind::PermissionDenied => NO_PERMISSION,
-                _ => IO_ERROR,
-            };
+            return of_io(error, IO_ERROR);
         }
     }
     INTERNAL
+}
+
+/// No permission where that is the reason, else `code`.
+fn of_io(error: &io::Error, code: u8) -> u8 {
+    if error.kind() == io::ErrorKind::PermissionDenied { NO_PERMISSION } else { code }
+}
+
+/// An input file that isn't there or may not be read is no input, whatever the reason.
+fn of_input(error: &io::Error) -> u8 {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory => NO_INPUT,
+        _ => IO_ERROR,
+    }
+}
+
+fn of_submit(error: &SubmitError) -> u8 {
+    match error {
+        SubmitError::Intake(error) => of_intake(error),
+        SubmitError::Spool(error) => of_spool(error),
+        SubmitError::MessageRead { source, .. } => of_input(source),
+        SubmitError::BothFromStdin
+        | SubmitError::TestTo { .. }
+        | SubmitError::Unconfirmed { .. }
+        | SubmitError::Terminal(_) => USAGE,
+        SubmitError::Message { .. }
+        | SubmitError::Strict { .. }
+        | SubmitError::NoRecipients { .. }
+        | SubmitError::Expected { .. }
+        | SubmitError::Again { .. }
+        | SubmitError::OtherSubmission { .. }
+        | SubmitError::NotConfirmed { .. } => BAD_DATA,
+    }
+}
+
+fn of_intake(error: &IntakeError) -> u8 {
+    match error {
+        IntakeError::Read { source, .. } | IntakeError::Suppression { source, .. } => of_input(source),
+        IntakeError::Rejects { source, .. } => of_io(source, CANT_CREATE),
+        IntakeError::ColumnOfList { .. } | IntakeError::NoSuchColumn { .. } => USAGE,
+        _ => BAD_DATA,
+    }
+}
+
+fn of_spool(error: &SpoolError) -> u8 {
+    match error {
+        SpoolError::Io { what, source, .. } => {
+            of_io(source, if *what == "create" { CANT_CREATE } else { IO_ERROR })
+        }
+        SpoolError::Unknown { .. } => IO_ERROR,
+        SpoolError::NoSpace { .. } | SpoolError::FileSystem { .. } => CANT_CREATE,
+        SpoolError::BadJobId(_) => USAGE,
+        SpoolError::NoSuchJob(_) => NO_INPUT,
+        SpoolError::Owned { .. } | SpoolError::Busy { .. } | SpoolError::SubmitUnderWay(_) => PENDING,
+        SpoolError::Damaged { .. }
+        | SpoolError::NewerFormat { .. }
+        | SpoolError::OtherMachine { .. }
+        | SpoolError::WrongState { .. }
+        | SpoolError::RecipientTooLarge { .. } => BAD_DATA,
+    }
 }
 
 #[cfg(test)]

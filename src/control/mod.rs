@@ -1,1 +1,34 @@
-//! (skeleton)
+//! Shutdown: what SIGTERM and SIGINT mean.
+//!
+//! The first one asks the drain to stop: no more work is taken, transactions in flight end, their
+//! outcomes are synced. The second one ends the process at once, which is as safe as a crash: whatever
+//! may go twice is marked by the next start. Errors: `io::Error` where a handler can't be installed.
+
+use std::io;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Becomes true at the first SIGTERM or SIGINT; at the second one the process exits with
+/// `second_exit_code`. Runs within a tokio runtime.
+///
+/// # Errors
+/// The handlers can't be installed.
+pub fn stop_on_signals(second_exit_code: u8) -> io::Result<watch::Receiver<bool>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if stop.send_replace(true) {
+                std::process::exit(second_exit_code.into());
+            }
+            tracing::info!("stopping: transactions in flight are finished; a second signal exits at once");
+        }
+    });
+    Ok(stopped)
+}

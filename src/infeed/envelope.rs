@@ -55,30 +55,41 @@ pub fn encode<W: Work>(
         }
         return false;
     }
-    let sender = match wire_address(&lent.transaction().sender, capabilities.smtputf8) {
-        Ok(sender) => sender.into_owned(),
-        Err(said) => {
-            let said = Said { text: format!("the envelope sender: {}", said.text), ..said };
-            lent.fault(JobFault { stage: Stage::Mail, said });
-            return false;
-        }
-    };
-    // The RCPTs first, beside: MAIL depends on them (SMTPUTF8).
     let start = (out.octets.len(), out.ends.len());
-    let rcpts = encode_rcpts(lent, capabilities, recipients_max);
-    if rcpts.ends.is_empty() {
+    if let Err(said) = mail(lent.transaction(), capabilities, out) {
+        let said = Said { text: format!("the envelope sender: {}", said.text), ..said };
+        lent.fault(JobFault { stage: Stage::Mail, said });
         return false;
     }
-    let transaction = lent.transaction();
+    let rcpts = rcpts(lent, capabilities, recipients_max, out);
+    if rcpts == 0 {
+        out.octets.truncate(start.0);
+        out.ends.truncate(start.1);
+        return false;
+    }
+    out.line(&[b"DATA"]);
+    out.end();
+    assert_eq!(out.ends.len(), start.1 + rcpts + 2, "MAIL, an RCPT each, DATA");
+    true
+}
+
+/// MAIL with its parameters; nothing is appended on an error.
+fn mail(transaction: &Transaction, capabilities: &Capabilities, out: &mut Commands) -> Result<(), Said> {
+    let sender = wire_address(&transaction.sender, capabilities.smtputf8)?;
+    let content = &transaction.content;
     out.line(&[b"MAIL FROM:<", sender.as_bytes(), b">"]);
     if capabilities.size.is_some() {
         let mut digits = [0; 20];
-        out.line(&[b" SIZE=", decimal(transaction.content.size_octets, &mut digits)]);
+        out.line(&[b" SIZE=", decimal(content.size_octets, &mut digits)]);
     }
-    if transaction.content.eight_bit && capabilities.eight_bit_mime {
+    if content.eight_bit && capabilities.eight_bit_mime {
         out.line(&[b" BODY=8BITMIME"]);
     }
-    if rcpts.utf8 || !sender.is_ascii() || transaction.content.utf8_headers {
+    let utf8_local = |address: &str| !address.rsplit_once('@').map_or(address, |(local, _)| local).is_ascii();
+    let utf8 = content.utf8_headers
+        || !sender.is_ascii()
+        || transaction.recipients.iter().any(|rcpt| utf8_local(&rcpt.address));
+    if utf8 && capabilities.smtputf8 {
         out.line(&[b" SMTPUTF8"]);
     }
     if let Some(dsn) = transaction.dsn.as_ref().filter(|_| capabilities.dsn) {
@@ -89,29 +100,21 @@ pub fn encode<W: Work>(
         }
     }
     out.end();
-    let offset = out.octets.len();
-    out.octets.extend_from_slice(&rcpts.octets);
-    out.ends.extend(rcpts.ends.iter().map(|end| end + offset));
-    out.line(&[b"DATA"]);
-    out.end();
-    assert!(out.ends.len() == start.1 + rcpts.ends.len() + 2 && out.octets.len() > start.0);
-    true
+    Ok(())
 }
 
-#[derive(Default)]
-struct Rcpts {
-    octets: Vec<u8>,
-    ends: Vec<usize>,
-    utf8: bool,
-}
-
-fn encode_rcpts<W: Work>(lent: &mut Lent<W>, capabilities: &Capabilities, recipients_max: usize) -> Rcpts {
-    let mut commands = Commands { octets: Vec::with_capacity(64), ends: Vec::with_capacity(1) };
-    let mut utf8 = false;
+/// An RCPT for each recipient that can have one, the others settled; how many there are.
+fn rcpts<W: Work>(
+    lent: &mut Lent<W>,
+    capabilities: &Capabilities,
+    recipients_max: usize,
+    out: &mut Commands,
+) -> usize {
+    let mut count = 0;
     let mut next = lent.next_live(0);
     while let Some(i) = next {
         next = lent.next_live(i + 1);
-        if commands.ends.len() >= recipients_max {
+        if count >= recipients_max {
             lent.set(i, RcptResult::NotTried);
             continue;
         }
@@ -127,21 +130,21 @@ fn encode_rcpts<W: Work>(lent: &mut Lent<W>, capabilities: &Capabilities, recipi
                 continue;
             }
         };
-        utf8 |= !address.is_ascii();
-        commands.line(&[b"RCPT TO:<", address.as_bytes(), b">"]);
+        out.line(&[b"RCPT TO:<", address.as_bytes(), b">"]);
         if let Some(dsn) = transaction.dsn.as_ref().filter(|_| capabilities.dsn) {
             if let Some(notify) = &dsn.notify {
-                commands.line(&[b" NOTIFY=", parameter(notify)]);
+                out.line(&[b" NOTIFY=", parameter(notify)]);
             }
             // A non-ASCII ORCPT has a type of its own (RFC 6533), which MTAs hardly know.
             if address.is_ascii() {
-                commands.octets.extend_from_slice(b" ORCPT=rfc822;");
-                xtext(address.as_bytes(), &mut commands.octets);
+                out.octets.extend_from_slice(b" ORCPT=rfc822;");
+                xtext(address.as_bytes(), &mut out.octets);
             }
         }
-        commands.end();
+        out.end();
+        count += 1;
     }
-    Rcpts { octets: commands.octets, ends: commands.ends, utf8 }
+    count
 }
 
 fn refused(said: Said) -> RcptResult {

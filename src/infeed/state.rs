@@ -6,6 +6,10 @@
 //! begins a transaction; when a hold ends, one transaction probes, and its acceptance frees the others.
 //! Nothing here fails.
 
+mod admission;
+
+pub use admission::Admission;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,6 +39,7 @@ pub struct MtaStatus {
     pub state: MtaState,
     /// Sessions that stand.
     pub established: usize,
+    /// Infeeds that connect, or may and wait for something to send.
     pub connecting: usize,
     /// Sessions established since the start.
     pub connections_total: u64,
@@ -80,6 +85,8 @@ struct Inner {
     hold: Option<Hold>,
     strains: u32,
     losses: HashMap<u64, u32>,
+    /// What the MTA offered last.
+    offered: Option<Capabilities>,
 }
 
 struct Hold {
@@ -104,15 +111,6 @@ pub struct Shared {
     recipients_max: AtomicUsize,
     messages_max: AtomicUsize,
     no_group_across_dot: AtomicBool,
-}
-
-/// What an infeed may do.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Admission {
-    Go,
-    /// Go, and you are the probe: nobody else begins until you have succeeded.
-    Probe,
-    Stop,
 }
 
 impl Shared {
@@ -211,8 +209,17 @@ impl Shared {
 
     /// Resolves when the pool is to stop.
     pub async fn stopped(&self) {
+        self.until(|shared| shared.is_stopping()).await;
+    }
+
+    /// Resolves when there is nothing more to do for an infeed without a session.
+    pub async fn over(&self) {
+        self.until(|shared| shared.is_stopping() || shared.drained.load(Relaxed)).await;
+    }
+
+    async fn until(&self, condition: impl Fn(&Self) -> bool) {
         let mut changed = self.status.subscribe();
-        while !self.is_stopping() {
+        while !condition(self) {
             // The sender is `self`: it can't be gone.
             if changed.changed().await.is_err() {
                 return;
@@ -237,108 +244,6 @@ impl Shared {
         self.change(|inner| {
             inner.panics_total += 1;
             inner.last_error = Some("an infeed panicked (a defect); it was begun anew".into());
-        });
-    }
-
-    /// Waits until this infeed may connect; `None`: there is no more use for it.
-    pub async fn admit_connect(self: &Arc<Self>) -> Option<Connecting> {
-        let mut changed = self.status.subscribe();
-        loop {
-            changed.mark_unchanged();
-            if self.is_stopping() || self.drained.load(Relaxed) {
-                return None;
-            }
-            let wait = self.may_connect(Instant::now());
-            match wait {
-                Wait::No => {
-                    self.change(|_| ());
-                    return Some(Connecting { shared: self.clone(), settled: false });
-                }
-                Wait::Until(until) => tokio::select! {
-                    () = tokio::time::sleep_until(until) => (),
-                    _ = changed.changed() => (),
-                },
-                Wait::Change => {
-                    if changed.changed().await.is_err() {
-                        return None;
-                    }
-                }
-            }
-        }
-    }
-
-    fn may_connect(&self, now: Instant) -> Wait {
-        let mut inner = self.lock();
-        if inner.paused.is_some() {
-            return Wait::Change;
-        }
-        if let Some(until) = inner.connect_not_before.filter(|until| now < *until) {
-            return Wait::Until(until);
-        }
-        if let Some((sessions_max, until)) = inner.cap.filter(|(_, until)| now < *until)
-            && inner.established + inner.connecting >= sessions_max
-        {
-            return Wait::Until(until);
-        }
-        if inner.established == 0 && inner.connecting > 0 {
-            return Wait::Change;
-        }
-        inner.connecting += 1;
-        Wait::No
-    }
-
-    /// Waits until this infeed may begin a transaction.
-    pub async fn admit_transaction(&self) -> Admission {
-        if !self.closed.load(Relaxed) && !self.is_stopping() {
-            return Admission::Go;
-        }
-        let mut changed = self.status.subscribe();
-        loop {
-            changed.mark_unchanged();
-            if self.is_stopping() {
-                return Admission::Stop;
-            }
-            let until = {
-                let mut inner = self.lock();
-                match &mut *inner {
-                    Inner { paused: Some(_), .. } => None,
-                    Inner { hold: None, .. } => return Admission::Go,
-                    Inner { hold: Some(hold), .. } if hold.probing => None,
-                    Inner { hold: Some(hold), .. } if Instant::now() < hold.until => Some(hold.until),
-                    Inner { hold: Some(hold), .. } => {
-                        hold.probing = true;
-                        return Admission::Probe;
-                    }
-                }
-            };
-            match until {
-                Some(until) => tokio::select! {
-                    () = tokio::time::sleep_until(until) => (),
-                    _ = changed.changed() => (),
-                },
-                None => {
-                    if changed.changed().await.is_err() {
-                        return Admission::Stop;
-                    }
-                }
-            }
-        }
-    }
-
-    /// May a transaction begin right now, in the group of another one?
-    pub fn may_group(&self) -> bool {
-        self.config.group_across_dot
-            && !self.no_group_across_dot.load(Relaxed)
-            && !self.closed.load(Relaxed)
-            && !self.is_stopping()
-    }
-
-    /// The probe ended without success or failure: another may probe.
-    pub fn probe_ended(&self) {
-        self.change(|inner| {
-            if let Some(hold) = &mut inner.hold {
-                hold.probing = false;
-            }
         });
     }
 
@@ -447,70 +352,23 @@ impl Shared {
             self.recipients_max.load(Relaxed).min(self.config.recipients_per_transaction_max.max(1));
     }
 
-    pub fn messages_max(&self) -> usize {
-        self.messages_max.load(Relaxed)
-    }
-}
-
-enum Wait {
-    No,
-    Until(Instant),
-    Change,
-}
-
-/// The right to connect, once. Dropped without a word (an abort), it is free for another.
-pub struct Connecting {
-    shared: Arc<Shared>,
-    settled: bool,
-}
-
-impl Connecting {
-    pub fn established(mut self) -> Established {
-        self.settled = true;
-        self.shared.change(|inner| {
-            inner.connecting -= 1;
-            inner.established += 1;
-            inner.connections_total += 1;
-            inner.connect_failures = 0;
-            inner.down = None;
-        });
-        Established { shared: self.shared.clone() }
-    }
-
-    /// No session came of it. With live sessions elsewhere `mta` alone says what follows; without,
-    /// the MTA is down, and the next try waits.
-    pub fn failed(mut self, error: &impl ToString, mta: Mta, said: &Said) {
-        self.settled = true;
-        let error = error.to_string();
-        self.shared.change(|inner| {
-            inner.connecting -= 1;
-            inner.last_error = Some(error.clone());
-            inner.connect_failures = inner.connect_failures.saturating_add(1);
-            let delay = self.shared.config.reconnect_delay(inner.connect_failures);
-            inner.connect_not_before = Some(Instant::now() + delay);
-            if inner.established == 0 {
-                inner.down.get_or_insert((now_us(), String::new())).1 = error;
-            }
-        });
-        self.shared.obey(mta, said, 0);
-    }
-}
-
-impl Drop for Connecting {
-    fn drop(&mut self) {
-        if !self.settled {
-            self.shared.change(|inner| inner.connecting -= 1);
+    /// Remembers what EHLO told.
+    pub fn offered(&self, capabilities: &Capabilities) {
+        let mut inner = self.lock();
+        if inner.offered.as_ref() != Some(capabilities) {
+            inner.offered = Some(capabilities.clone());
         }
     }
-}
 
-/// A session that stands, until dropped.
-pub struct Established {
-    shared: Arc<Shared>,
-}
+    /// What the MTA offered last, with what was learned; before the first session: nothing but the limit
+    /// on recipients.
+    pub fn last_capabilities(&self) -> Capabilities {
+        let mut capabilities = self.lock().offered.clone().unwrap_or_default();
+        self.learned(&mut capabilities);
+        capabilities
+    }
 
-impl Drop for Established {
-    fn drop(&mut self) {
-        self.shared.change(|inner| inner.established -= 1);
+    pub fn messages_max(&self) -> usize {
+        self.messages_max.load(Relaxed)
     }
 }

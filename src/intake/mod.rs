@@ -18,6 +18,7 @@ pub mod error;
 pub mod fingerprint;
 pub mod reader;
 pub mod rejects;
+pub mod submit;
 pub mod suppress;
 
 mod csv;

@@ -25,6 +25,9 @@ use super::recover::Recovered;
 use super::results::Settled;
 use crate::slice::XxRange;
 
+/// The wait before a new segment is tried again after an error.
+const ROTATE_AGAIN: Duration = Duration::from_millis(100);
+
 /// A claimed chunk, in the hand of the runner.
 #[derive(Debug, Clone)]
 pub struct Claimed {
@@ -416,12 +419,13 @@ fn commit_loop(shared: &Shared) {
             last = Instant::now();
             if state.broken.is_some() || state.journal.as_ref().is_some_and(JournalWriter::is_full) {
                 rotate(shared, &mut state);
+                if state.broken.is_some() && state.closing {
+                    return;
+                }
                 if state.broken.is_some() {
-                    if state.closing {
-                        return;
-                    }
-                    drop(state);
-                    std::thread::sleep(Duration::from_millis(100));
+                    // woken early only to close
+                    let wait = shared.work.wait_timeout(state, ROTATE_AGAIN);
+                    drop(wait.unwrap_or_else(|e| e.into_inner()));
                 }
                 continue;
             }

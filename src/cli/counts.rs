@@ -1,0 +1,123 @@
+//! A job's numbers as every command prints them: one definition for `send`, `jobs` and `job show`.
+
+use std::fmt::Write;
+
+use serde_json::{Map, Value, json};
+
+use crate::clock;
+use crate::spool::{JobState, JobView, Outcome};
+
+/// Counts of a job: `recipients`, one a outcome, `possible_repeats`, and what its list came to.
+pub fn counts_json(view: &JobView) -> Map<String, Value> {
+    let mut map = Map::new();
+    map.insert("job".into(), json!(view.job.as_str()));
+    map.insert("recipients".into(), json!(view.meta.recipients));
+    for outcome in Outcome::ALL {
+        map.insert(outcome.as_str().into(), json!(view.counts.of(outcome)));
+    }
+    map.insert("possible_repeats".into(), json!(view.counts.possible_repeats));
+    map.insert("duplicates_dropped".into(), json!(view.meta.duplicates_dropped));
+    map.insert("rejected_lines".into(), json!(view.meta.rejected_lines));
+    map
+}
+
+/// The counts, with what else `jobs` and `job show` tell.
+pub fn job_json(view: &JobView) -> Value {
+    let mut map = counts_json(view);
+    map.insert("id".into(), json!(view.job.as_str()));
+    map.insert("state".into(), json!(view.state.as_str()));
+    map.insert("submitted".into(), json!(clock::rfc3339(view.meta.submitted_us)));
+    map.insert("submitted_by".into(), json!(view.meta.submitted_by));
+    map.insert("sender".into(), json!(view.meta.sender));
+    map.insert("rehearsal".into(), json!(view.meta.rehearsal));
+    map.insert("test_to".into(), json!(view.meta.test_to));
+    map.insert("paused_reason".into(), json!(paused_reason(view)));
+    map.insert("damage".into(), json!(view.damage));
+    Value::Object(map)
+}
+
+/// Why the job is paused, if it is.
+pub fn paused_reason(view: &JobView) -> Option<&str> {
+    if view.state != JobState::Paused {
+        return None;
+    }
+    Some(view.standing.paused_reason.as_deref().unwrap_or("no reason was noted"))
+}
+
+/// What to do about a paused job.
+pub fn remedy(job: &str) -> String {
+    format!(
+        "its recipients are pending: mend the cause, then `infeed job resume {job}` and drain again \
+         (`infeed job resume {job} --accept-refusals` to count them as refused)"
+    )
+}
+
+/// One line an outcome that occurred, the recipients first.
+pub fn counts_text(view: &JobView) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, count: u64, remark: &str| {
+        let line = format!("{:16} {count:>10}  {remark}", name.replace('_', " "));
+        // writing to a String can't fail
+        out.push_str(line.trim_end());
+        out.push('\n');
+    };
+    line("recipients", view.meta.recipients, "");
+    for outcome in Outcome::ALL {
+        let count = view.counts.of(outcome);
+        if count > 0 || outcome == Outcome::Accepted {
+            line(outcome.as_str(), count, meaning(outcome));
+        }
+    }
+    if view.counts.possible_repeats > 0 {
+        line("possible repeats", view.counts.possible_repeats, "of them may have been sent twice");
+    }
+    out
+}
+
+fn meaning(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Pending => "not sent yet",
+        Outcome::Deferred => "said 4xx: tried again when due",
+        Outcome::Accepted => "taken by the MTA",
+        Outcome::Refused => "said 5xx",
+        Outcome::Expired => "deferred for too long",
+        Outcome::Cancelled => "",
+        Outcome::Suppressed => "on the suppression list",
+        Outcome::Quarantined => "could not be read or rendered",
+        Outcome::InDoubt => "sent, and no reply came",
+    }
+}
+
+/// A job as `job show` prints it.
+pub fn job_text(view: &JobView) -> Result<String, std::fmt::Error> {
+    let meta = &view.meta;
+    let mut out = String::new();
+    writeln!(out, "job {}, {}", view.job, view.state.as_str())?;
+    writeln!(out, "submitted {} by {}", clock::rfc3339(meta.submitted_us), meta.submitted_by)?;
+    writeln!(out, "from <{}>{}", meta.sender, if meta.merge { ", merged" } else { "" })?;
+    if let Some(verp) = &meta.verp {
+        writeln!(out, "VERP {verp}")?;
+    }
+    if meta.rehearsal {
+        writeln!(out, "a rehearsal: it goes to the sink only")?;
+    }
+    if let Some(address) = &meta.test_to {
+        writeln!(out, "a test: every message goes to <{address}>")?;
+    }
+    if let Some(reason) = paused_reason(view) {
+        writeln!(out, "paused: {reason}")?;
+        writeln!(out, "{}", remedy(view.job.as_str()))?;
+    }
+    out.push_str(&counts_text(view));
+    if meta.duplicates_dropped + meta.rejected_lines > 0 {
+        writeln!(
+            out,
+            "{} duplicates dropped, {} lines rejected",
+            meta.duplicates_dropped, meta.rejected_lines
+        )?;
+    }
+    for damage in &view.damage {
+        writeln!(out, "damaged: {damage}")?;
+    }
+    Ok(out)
+}

@@ -1,0 +1,316 @@
+//! `drain`: sends what is due and ends, for cron; and what `send` shares with it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value, json};
+
+use super::session::{self, GlobalOptions, Session, print, print_json};
+use super::submit::{SINK, mta_flag};
+use super::{counts, exit};
+use crate::control;
+use crate::runner::{self, DrainConfig, DrainReport, Ended, Progress, ProgressSnapshot, RunnerError};
+use crate::sink::{Sink, SinkConfig};
+use crate::slice::{XxRange, parse_slices};
+use crate::spool::{DirSpool, JobId, SpoolError};
+
+/// How to drain.
+#[derive(Debug, Clone, Args)]
+pub struct DrainOptions {
+    /// Infeeds: SMTP connections side by side [default: mta.connections]
+    #[arg(long, value_name = "N")]
+    pub connections: Option<usize>,
+    /// End after K recipients; the rest stays pending
+    #[arg(long, value_name = "K")]
+    pub first: Option<u64>,
+    /// With `--mta sink`: append a line of JSON per accepted recipient to FILE
+    #[arg(long, value_name = "FILE")]
+    pub sink_ledger: Option<PathBuf>,
+}
+
+/// Send what is due, and end
+#[derive(Debug, Clone, Args)]
+pub struct DrainArgs {
+    /// The MTA: HOST:PORT, or `sink` for rehearsals into the built-in one [default: mta.address]
+    #[arg(long, value_name = "MTA")]
+    pub mta: Option<String>,
+    /// Drain a part of the queue: A-B or A, of spool.slices; others may drain the rest
+    #[arg(long, value_name = "A-B")]
+    pub slices: Option<String>,
+    #[command(flatten)]
+    pub options: DrainOptions,
+}
+
+impl DrainOptions {
+    /// The settings that have a flag here.
+    pub fn flags(&self) -> Vec<(&'static str, Option<String>, &'static str)> {
+        vec![("mta.connections", self.connections.map(|n| n.to_string()), "--connections")]
+    }
+}
+
+/// How a drain went.
+pub enum Drained {
+    /// Another process drains this.
+    Owned(String),
+    Ended(DrainReport),
+}
+
+/// What is drained, and where to.
+pub struct Job<'a> {
+    pub mta: Option<&'a str>,
+    pub range: XxRange,
+    pub only_job: Option<JobId>,
+    /// Recipients that wait, for the progress bar; unknown without.
+    pub recipients: Option<u64>,
+}
+
+/// Drains on a runtime of its own, with progress, until nothing is due or a signal comes.
+///
+/// # Errors
+/// Those of the runner, of the sink, and of the process (signals, threads).
+pub fn drain(
+    spool: &DirSpool,
+    session: &Session,
+    options: &DrainOptions,
+    job: Job<'_>,
+) -> anyhow::Result<Drained> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the threads of the drain can't be started")?;
+    runtime.block_on(drain_async(spool, session, options, job))
+}
+
+async fn drain_async(
+    spool: &DirSpool,
+    session: &Session,
+    options: &DrainOptions,
+    job: Job<'_>,
+) -> anyhow::Result<Drained> {
+    let stop = control::stop_on_signals(exit::PENDING).context("signals can't be handled")?;
+    let rehearsal = job.mta == Some(SINK);
+    let sink = if rehearsal {
+        let mut config = SinkConfig::new(([127, 0, 0, 1], 0).into());
+        config.ledger.clone_from(&options.sink_ledger);
+        Some(Sink::start(config)?)
+    } else {
+        None
+    };
+    let address = match &sink {
+        Some(sink) => sink.local_addr().to_string(),
+        None => session.config.mta.address.clone(),
+    };
+    let config = DrainConfig {
+        infeed: session::infeed_config(&session.config, address),
+        range: job.range,
+        only_job: job.only_job,
+        first: options.first,
+        rehearsal,
+        retry: session::retry_policy(&session.config),
+        wait_first: Duration::from_secs(session.config.mta.wait_first_s),
+        wait: Duration::from_secs(session.config.mta.wait_s),
+        shutdown_grace: Duration::from_millis(session.config.drain.shutdown_grace_ms),
+    };
+    let progress = Progress::new();
+    let bar = session.shows_progress().then(|| tokio::spawn(show(Arc::clone(&progress), job.recipients)));
+    let ended = runner::drain(spool, config, Arc::clone(&progress), stop).await;
+    if let Some(bar) = bar {
+        bar.abort();
+        // the bar is taken off the terminal when its task is dropped
+        if let Err(error) = bar.await
+            && error.is_panic()
+        {
+            tracing::error!("a defect of the progress bar: {error}");
+        }
+    }
+    if let Some(sink) = sink {
+        sink.shutdown().await?;
+    }
+    match ended {
+        Ok(report) => Ok(Drained::Ended(report)),
+        Err(RunnerError::Spool(SpoolError::Owned { owner })) => Ok(Drained::Owned(owner)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Draws the bar five times a second; never ends by itself.
+async fn show(progress: Arc<Progress>, recipients: Option<u64>) {
+    struct Cleared(ProgressBar);
+    impl Drop for Cleared {
+        fn drop(&mut self) {
+            self.0.finish_and_clear();
+        }
+    }
+    let (bar, template) = match recipients {
+        Some(n) => (ProgressBar::new(n), "{bar:30} {human_pos}/{human_len} {per_sec} ETA {eta} {msg}"),
+        None => (ProgressBar::new_spinner(), "{spinner} {human_pos} {per_sec} {msg}"),
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    let bar = Cleared(bar);
+    let mut ticks = tokio::time::interval(Duration::from_millis(200));
+    loop {
+        ticks.tick().await;
+        let now = progress.snapshot();
+        bar.0.set_position(settled(&now));
+        bar.0.set_message(outcomes(&now));
+    }
+}
+
+fn settled(now: &ProgressSnapshot) -> u64 {
+    now.accepted + now.refused + now.expired + now.suppressed + now.quarantined + now.in_doubt
+}
+
+fn outcomes(now: &ProgressSnapshot) -> String {
+    let counts = [
+        (now.accepted, "accepted"),
+        (now.refused, "refused"),
+        (now.deferred, "deferred"),
+        (now.expired, "expired"),
+        (now.suppressed, "suppressed"),
+        (now.quarantined, "quarantined"),
+        (now.in_doubt, "in doubt"),
+    ];
+    let mut text: Vec<String> =
+        counts.iter().filter(|(n, _)| *n > 0).map(|(n, name)| format!("{n} {name}")).collect();
+    text.push(format!("{} connections", now.connections));
+    text.extend(now.note.clone());
+    text.join(", ")
+}
+
+/// The word for why a drain ended.
+pub fn ended_word(ended: &Ended) -> &'static str {
+    match ended {
+        Ended::Drained => "drained",
+        Ended::FirstReached => "first_reached",
+        Ended::Stopped => "stopped",
+        Ended::MtaPaused(_) => "mta_paused",
+        Ended::MtaUnavailable(_) => "mta_unavailable",
+        Ended::JournalFailed(_) => "journal_failed",
+    }
+}
+
+/// What the operator should know of an end that isn't plain.
+pub fn ended_reason(ended: &Ended) -> Option<String> {
+    match ended {
+        Ended::Drained | Ended::FirstReached | Ended::Stopped => None,
+        Ended::MtaPaused(text) => Some(format!(
+            "the MTA takes no mail from us: {text}; no recipient was touched: mend it and drain again"
+        )),
+        Ended::MtaUnavailable(text) => Some(format!(
+            "the MTA is unavailable: {text}; the recipients stay pending: start it and drain again"
+        )),
+        Ended::JournalFailed(text) => Some(format!(
+            "the spool can't be written: {text}; the recipients stay pending: mend it and drain again"
+        )),
+    }
+}
+
+/// The exit code of a drain that left `unfinished` recipients.
+pub fn exit_code(ended: &Ended, unfinished: u64) -> u8 {
+    match ended {
+        Ended::JournalFailed(_) => exit::IO_ERROR,
+        Ended::MtaPaused(_) | Ended::MtaUnavailable(_) => exit::UNAVAILABLE,
+        Ended::Drained | Ended::FirstReached | Ended::Stopped if unfinished > 0 => exit::PENDING,
+        Ended::Drained | Ended::FirstReached | Ended::Stopped => exit::DONE,
+    }
+}
+
+/// `seconds`, `deliveries_per_second`, `connections`, `ended` of a drain.
+pub fn drain_json(report: &DrainReport, object: &mut Map<String, Value>) {
+    object.insert("seconds".into(), json!(thousandths(report.seconds)));
+    object.insert("deliveries_per_second".into(), json!(thousandths(rate(report))));
+    object.insert("connections".into(), json!(report.connections));
+    object.insert("ended".into(), json!(ended_word(&report.ended)));
+    object.insert("ended_reason".into(), json!(ended_reason(&report.ended)));
+}
+
+/// Accepted recipients a second.
+pub fn rate(report: &DrainReport) -> f64 {
+    if report.seconds > 0.0 { report.accepted as f64 / report.seconds } else { 0.0 }
+}
+
+pub fn thousandths(x: f64) -> f64 {
+    (x * 1000.0).round() / 1000.0
+}
+
+/// Runs `drain`.
+///
+/// # Errors
+/// Bad configuration or `--slices`; those of the spool, the runner, the sink.
+pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
+    let mut flags = args.options.flags();
+    flags.push(mta_flag(args.mta.as_deref()));
+    let session = Session::new(global, &flags)?;
+    let range = match &args.slices {
+        Some(text) => {
+            use exit::ExitCode;
+            parse_slices(text, session::slices(&session.config)).context("--slices").exit_code(exit::USAGE)?
+        }
+        None => XxRange::ALL,
+    };
+    let Some(spool) = session.existing_spool()? else {
+        if session.json {
+            print_json(
+                &json!({ "spool": session.spool_dir, "ended": "no_spool", "settled": 0, "unfinished": 0 }),
+            )?;
+        }
+        return Ok(exit::DONE);
+    };
+    let job = Job { mta: args.mta.as_deref(), range, only_job: None, recipients: None };
+    match drain(&spool, &session, &args.options, job)? {
+        Drained::Owned(owner) => {
+            session.remark(format_args!("another process drains this: {owner}"));
+            if session.json {
+                print_json(&json!({ "spool": session.spool_dir, "ended": "owned", "owner": owner }))?;
+            }
+            Ok(exit::DONE)
+        }
+        Drained::Ended(report) => {
+            let code = exit_code(&report.ended, report.unfinished);
+            if session.json {
+                let mut object = Map::new();
+                object.insert("accepted".into(), json!(report.accepted));
+                object.insert("settled".into(), json!(report.settled));
+                object.insert("unfinished".into(), json!(report.unfinished));
+                drain_json(&report, &mut object);
+                let paused: Vec<_> = report
+                    .paused
+                    .iter()
+                    .map(|(id, why)| json!({ "job": id.as_str(), "reason": why }))
+                    .collect();
+                object.insert("paused".into(), json!(paused));
+                object.insert("spool".into(), json!(session.spool_dir));
+                print_json(&object)?;
+            } else {
+                print(&format!(
+                    "{} settled, {} of them accepted, in {:.1} s ({:.0}/s over {} connections); {} wait\n",
+                    report.settled,
+                    report.accepted,
+                    report.seconds,
+                    rate(&report),
+                    report.connections,
+                    report.unfinished
+                ))?;
+            }
+            tell_paused(&report.paused);
+            if let Some(reason) = ended_reason(&report.ended) {
+                return Err(exit::coded(code, reason));
+            }
+            // what a job paused just now leaves is not in `unfinished`, which counts active jobs
+            Ok(if report.paused.is_empty() { code } else { exit::PENDING })
+        }
+    }
+}
+
+/// Names the jobs that the refusal breaker paused.
+pub fn tell_paused(paused: &[(JobId, String)]) {
+    for (job, reason) in paused {
+        eprintln!("infeed: job {job} is paused: {reason}; {}", counts::remedy(job.as_str()));
+    }
+}

@@ -1,0 +1,111 @@
+//! `send`: submit, and drain that job alone, with progress and a summary.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::counts::{counts_json, counts_text, paused_reason, remedy};
+use super::drain::{self, DrainOptions, Drained, Job, drain_json, ended_reason, rate};
+use super::exit;
+use super::session::{GlobalOptions, Session, print, print_json};
+use super::submit::SubmitOptions;
+use crate::slice::XxRange;
+use crate::spool::{JobState, JobView, Outcome};
+
+/// Submit a message to a list, and send it
+#[derive(Debug, Clone, Args)]
+pub struct SendArgs {
+    #[command(flatten)]
+    pub submit: SubmitOptions,
+    #[command(flatten)]
+    pub drain: DrainOptions,
+}
+
+/// Runs `send`.
+///
+/// # Errors
+/// Those of submit and drain. What was committed stays, and `drain` sends it.
+pub fn run(args: &SendArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
+    let mut flags = args.submit.flags();
+    flags.extend(args.drain.flags());
+    let session = Session::new(global, &flags)?;
+    if args.submit.dry_run {
+        return args.submit.dry_run(&session);
+    }
+    let (spool, submitted) = args.submit.submit(&session)?;
+    let before = spool.view(&submitted.job)?;
+    let job = Job {
+        mta: args.submit.mta.as_deref(),
+        range: XxRange::ALL,
+        only_job: Some(submitted.job.clone()),
+        recipients: Some(before.counts.unfinished()),
+    };
+    let drained = drain::drain(&spool, &session, &args.drain, job)?;
+    let view = spool.view(&submitted.job)?;
+    summary(&view, &drained, &session)?;
+    let code = match &drained {
+        Drained::Owned(owner) => {
+            eprintln!(
+                "infeed: another process drains this spool ({owner}); job {} is committed, and is its to send",
+                view.job
+            );
+            exit::PENDING
+        }
+        Drained::Ended(report) => {
+            let code = drain::exit_code(&report.ended, view.counts.unfinished());
+            if let Some(reason) = ended_reason(&report.ended) {
+                return Err(exit::coded(code, reason));
+            }
+            code
+        }
+    };
+    if let Some(reason) = paused_reason(&view) {
+        eprintln!("infeed: job {} is paused: {reason}; {}", view.job, remedy(view.job.as_str()));
+        return Ok(exit::PENDING);
+    }
+    Ok(if code == exit::DONE { code_of_counts(&view) } else { code })
+}
+
+/// 1 where a recipient ended in anything but acceptance, or the suppression that was asked for.
+fn code_of_counts(view: &JobView) -> u8 {
+    let good = [Outcome::Accepted, Outcome::Suppressed];
+    let others = Outcome::ALL.into_iter().filter(|outcome| !good.contains(outcome));
+    if others.map(|outcome| view.counts.of(outcome)).sum::<u64>() > 0 {
+        exit::SOME_REFUSED
+    } else {
+        exit::DONE
+    }
+}
+
+fn summary(view: &JobView, drained: &Drained, session: &Session) -> anyhow::Result<()> {
+    if session.json {
+        let mut object = counts_json(view);
+        match drained {
+            Drained::Ended(report) => drain_json(report, &mut object),
+            Drained::Owned(owner) => {
+                object.insert("seconds".into(), json!(0.0));
+                object.insert("deliveries_per_second".into(), json!(0.0));
+                object.insert("connections".into(), json!(0));
+                object.insert("ended".into(), json!("owned"));
+                object.insert("owner".into(), json!(owner));
+            }
+        }
+        object.insert("state".into(), json!(view.state.as_str()));
+        object.insert("paused_reason".into(), json!(paused_reason(view)));
+        object.insert("spool".into(), json!(session.spool_dir));
+        return print_json(&Value::Object(object));
+    }
+    let mut text = format!("job {}\n{}", view.job, counts_text(view));
+    if let Drained::Ended(report) = drained {
+        text.push_str(&format!(
+            "{:.1} s, {:.0} deliveries/s over {} connections\n",
+            report.seconds,
+            rate(report),
+            report.connections
+        ));
+    }
+    if view.counts.unfinished() > 0 && view.state == JobState::Active {
+        text.push_str("`infeed drain` sends the rest when it is due\n");
+    }
+    text.push_str(&format!("`infeed job report {}` tells of each recipient\n", view.job));
+    print(&text)
+}

@@ -1,0 +1,207 @@
+//! What every command has at hand: configuration, spool, how to print. And the one place where the
+//! configuration becomes what spool, infeeds and runner take.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+
+use super::config::ConfigOptions;
+use super::exit::{ExitCode, NO_INPUT};
+use crate::config::{self, Config, Environment};
+use crate::infeed::{InfeedConfig, Timeouts};
+use crate::runner::RetryPolicy;
+use crate::spool::{DirSpool, Settings};
+
+/// The options that all commands share.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct GlobalOptions {
+    #[command(flatten)]
+    pub config: ConfigOptions,
+
+    /// Folder of the queue [default: spool.dir, else /var/spool/infeed where that is ours to write,
+    /// else infeed/spool in the user's XDG state folder]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub spool: Option<PathBuf>,
+
+    /// Print results as JSON on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// No progress and no remarks on standard error; errors still show
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+
+    /// Log more to standard error (-vv: more still)
+    #[arg(short = 'v', global = true, action = clap::ArgAction::Count)]
+    pub log_more: u8,
+}
+
+/// A command's surroundings.
+#[derive(Debug, Clone)]
+pub struct Session {
+    pub config: Config,
+    pub spool_dir: PathBuf,
+    pub json: bool,
+    pub quiet: bool,
+}
+
+impl Session {
+    /// Resolves configuration and spool folder; `flags` are settings with a flag of their own, as full
+    /// name, value and flag.
+    ///
+    /// # Errors
+    /// Bad configuration (78).
+    pub fn new(global: &GlobalOptions, flags: &[(&str, Option<String>, &str)]) -> anyhow::Result<Self> {
+        let mut request = global.config.request()?;
+        for (name, value, flag) in flags {
+            if let Some(value) = value {
+                request.set(name, value, flag);
+            }
+        }
+        let config = config::load(&request, &Environment::of_process())?.config;
+        let spool_dir = config::resolve_spool_dir(global.spool.clone(), &config)?;
+        let spool_dir = std::path::absolute(&spool_dir).unwrap_or(spool_dir);
+        Ok(Self { config, spool_dir, json: global.json, quiet: global.quiet })
+    }
+
+    /// Opens the spool, and makes it where there is none.
+    ///
+    /// # Errors
+    /// Those of the spool.
+    pub fn open_spool(&self) -> anyhow::Result<DirSpool> {
+        Ok(DirSpool::open(&self.spool_dir, spool_settings(&self.config))?)
+    }
+
+    /// Opens the spool; `None` where there is none, which a remark says.
+    ///
+    /// # Errors
+    /// Those of the spool.
+    pub fn existing_spool(&self) -> anyhow::Result<Option<DirSpool>> {
+        if !DirSpool::exists(&self.spool_dir) {
+            self.remark(format_args!("no spool at {} yet: nothing was submitted", self.spool_dir.display()));
+            return Ok(None);
+        }
+        self.open_spool().map(Some)
+    }
+
+    /// Opens the spool that a named job must be in.
+    ///
+    /// # Errors
+    /// There is none (66); those of the spool.
+    pub fn spool_of_job(&self, job: &str) -> anyhow::Result<DirSpool> {
+        if !DirSpool::exists(&self.spool_dir) {
+            let dir = self.spool_dir.display();
+            let none: anyhow::Result<()> =
+                Err(anyhow::anyhow!("no job {job}: there is no spool at {dir}; name another with --spool"));
+            none.exit_code(NO_INPUT)?;
+        }
+        self.open_spool()
+    }
+
+    /// A line for the operator on standard error, unless `--quiet`.
+    pub fn remark(&self, line: std::fmt::Arguments<'_>) {
+        if !self.quiet {
+            eprintln!("infeed: {line}");
+        }
+    }
+
+    /// Whether progress can be shown.
+    pub fn shows_progress(&self) -> bool {
+        !self.quiet && io::stderr().is_terminal()
+    }
+}
+
+/// Prints a result; a reader that has gone (`| head`) is no error.
+///
+/// # Errors
+/// Standard output can't be written.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::from(error).context("standard output can't be written"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints one JSON value and a line end.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string(value)?;
+    text.push('\n');
+    print(&text)
+}
+
+/// The spool's part of the configuration.
+pub fn spool_settings(config: &Config) -> Settings {
+    let spool = &config.spool;
+    Settings {
+        chunk_recipients_max: spool.chunk_recipients_max,
+        chunk_bytes_max: usize::try_from(spool.chunk_bytes_max).unwrap_or(usize::MAX),
+        progress_commit_ms: spool.progress_commit_ms,
+        progress_unsynced_max: spool.progress_unsynced_max as u64,
+        journal_segment_bytes: spool.journal_segment_bytes,
+        free_bytes_min: spool.free_bytes_min,
+        free_inodes_min: spool.free_inodes_min,
+        again_window_s: config.catches.again_window_s,
+    }
+}
+
+/// `spool.slices`, which is a power of two up to 256.
+pub fn slices(config: &Config) -> u32 {
+    u32::try_from(config.spool.slices).unwrap_or(256)
+}
+
+/// The infeeds' part of the configuration, to the MTA at `address`.
+pub fn infeed_config(config: &Config, address: String) -> InfeedConfig {
+    let mta = &config.mta;
+    InfeedConfig {
+        address,
+        connections: mta.connections,
+        helo_name: mta.helo_name.clone().unwrap_or_else(helo_name),
+        messages_per_connection_max: mta.messages_per_connection_max,
+        recipients_per_transaction_max: mta.recipients_per_transaction_max,
+        timeouts: Timeouts {
+            connect_ms: mta.connect_timeout_ms,
+            banner_ms: mta.banner_timeout_ms,
+            ehlo_ms: mta.ehlo_timeout_ms,
+            mail_ms: mta.mail_timeout_ms,
+            rcpt_ms: mta.rcpt_timeout_ms,
+            data_ms: mta.data_timeout_ms,
+            content_block_ms: mta.content_timeout_ms,
+            final_dot_ms: mta.final_dot_timeout_ms,
+            ..Timeouts::default()
+        },
+        reconnect_delay_ms_min: mta.reconnect_delay_ms_min,
+        reconnect_delay_ms_max: mta.reconnect_delay_ms_max,
+        connect_refused_hold_ms: mta.refused_hold_ms,
+        group_across_dot: mta.group_across_dot,
+        ..InfeedConfig::default()
+    }
+}
+
+/// The host's name where it is a domain, else an address literal (RFC 5321 §4.1.4).
+pub fn helo_name() -> String {
+    host_domain().unwrap_or_else(|| "[127.0.0.1]".to_owned())
+}
+
+/// The host's name where it has a dot and is a domain.
+fn host_domain() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    let is_domain = name.contains('.') && crate::intake::address::check_domain_only(name).is_ok();
+    (is_domain && name.is_ascii()).then(|| name.to_owned())
+}
+
+/// What stands after the @ of a Message-ID that infeed adds.
+pub fn message_id_domain(config: &Config) -> String {
+    let given = config.mta.helo_name.clone().filter(|name| !name.starts_with('['));
+    given.or_else(host_domain).unwrap_or_else(|| "localhost".to_owned())
+}
+
+/// When what is deferred is tried again, and when the refusal breaker strikes.
+pub fn retry_policy(_config: &Config) -> RetryPolicy {
+    RetryPolicy::default()
+}

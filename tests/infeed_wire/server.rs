@@ -1,0 +1,130 @@
+//! A scripted MTA: each connection plays its list of steps, in order of accept.
+//!
+//! | step | does |
+//! | --- | --- |
+//! | `S: text` | sends the text and CRLF (`\|` separates lines) |
+//! | `s: text` | the same, an octet at a time |
+//! | `C: prefix` | reads one line, which must begin so |
+//! | `.` | reads content up to its lone dot |
+//! | `alone` | what was read so far was all that came: one command a write |
+//! | `eof` | the client closes |
+//! | `close` | closes |
+//! | `hang` | answers no more, until the client closes |
+//! | `good` | from here on a faultless MTA with PIPELINING (after EHLO) |
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+pub const HELLO: &[&str] = &["S: 220 mx", "C: EHLO", "S: 250-mx|250-PIPELINING|250-8BITMIME|250 SIZE 100000"];
+pub const HELLO_LOCK_STEP: &[&str] = &["S: 220 mx", "C: EHLO me.example", "alone", "S: 250-mx|250 8BITMIME"];
+
+pub struct Server {
+    pub address: String,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    pub async fn start(scripts: &[&[&[&'static str]]]) -> Server {
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), scripts)
+    }
+
+    pub fn on(listener: TcpListener, scripts: &[&[&[&'static str]]]) -> Server {
+        let address: SocketAddr = listener.local_addr().unwrap();
+        let scripts: Vec<Vec<&'static str>> = scripts.iter().map(|s| s.concat()).collect();
+        let task = tokio::spawn(async move {
+            for (i, script) in scripts.iter().enumerate() {
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut connection = Connection { stream, inbox: Vec::new(), at: i };
+                for step in script {
+                    connection.step(step).await;
+                }
+            }
+        });
+        Server { address: address.to_string(), task }
+    }
+
+    /// Every script was played to its end.
+    pub async fn played(self) {
+        self.task.await.unwrap();
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    inbox: Vec<u8>,
+    at: usize,
+}
+
+impl Connection {
+    async fn step(&mut self, step: &str) {
+        let at = self.at;
+        match step.split_once(": ") {
+            Some(("S", text)) => self.send(text).await,
+            Some(("s", text)) => {
+                for octet in format!("{}\r\n", text.replace('|', "\r\n")).as_bytes() {
+                    self.stream.write_all(&[*octet]).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            }
+            Some(("C", prefix)) => {
+                let line = self.line().await;
+                let line = line.unwrap_or_else(|| panic!("connection {at}: end instead of {prefix:?}"));
+                assert!(line.starts_with(prefix), "connection {at}: {line:?} instead of {prefix:?}");
+            }
+            _ => match step {
+                "." => while self.line().await.unwrap_or_else(|| panic!("connection {at}: end")) != "." {},
+                "alone" => assert_eq!(String::from_utf8_lossy(&self.inbox), "", "connection {at}"),
+                "eof" => assert_eq!(self.line().await, None, "connection {at}"),
+                "close" => self.stream.shutdown().await.unwrap_or_default(),
+                "hang" => while self.read().await > 0 {},
+                "good" => self.good().await,
+                _ => panic!("no such step: {step:?}"),
+            },
+        }
+    }
+
+    async fn send(&mut self, text: &str) {
+        let octets = format!("{}\r\n", text.replace('|', "\r\n"));
+        self.stream.write_all(octets.as_bytes()).await.unwrap();
+    }
+
+    async fn read(&mut self) -> usize {
+        self.stream.read_buf(&mut self.inbox).await.unwrap_or(0)
+    }
+
+    async fn line(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.inbox.windows(2).position(|w| w == b"\r\n") {
+                let line = String::from_utf8_lossy(&self.inbox[..end]).into_owned();
+                self.inbox.drain(..end + 2);
+                return Some(line);
+            }
+            if self.read().await == 0 {
+                return None;
+            }
+        }
+    }
+
+    async fn good(&mut self) {
+        let mut messages = 0;
+        while let Some(line) = self.line().await {
+            let verb = line.get(..4).unwrap_or_default();
+            match verb {
+                "DATA" => {
+                    self.send("354 go").await;
+                    while self.line().await.unwrap_or_else(|| ".".into()) != "." {}
+                    messages += 1;
+                    self.send(&format!("250 2.0.0 Ok: queued as GOOD{messages:06}")).await;
+                }
+                "QUIT" => {
+                    self.send("221 bye").await;
+                    return;
+                }
+                _ => self.send("250 2.1.0 Ok").await,
+            }
+        }
+    }
+}
