@@ -34,9 +34,10 @@ class Bench:
         self.root = Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")) / "bench"
         self.dir = self.root / f"run.{os.getpid()}"
         stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
-        self.jsonl = self.root / f"{stamp}-{os.getpid()}-{asked.what}.jsonl"
+        self.jsonl = self.root / f"{stamp}-{os.getpid()}-{'+'.join(asked.what)}.jsonl"
         self.names = 0
         self.kept = {}
+        self.drained = {}
 
     def __enter__(self):
         self.dir.mkdir(parents=True)
@@ -71,6 +72,9 @@ class Bench:
             "List-Id: <bench.bench.example>\n"
             "List-Unsubscribe: <https://bench.example/u>\n"
             "List-Unsubscribe-Post: List-Unsubscribe=One-Click\n"
+            "MIME-Version: 1.0\n"
+            "Content-Type: text/plain; charset=utf-8\n"
+            "Content-Transfer-Encoding: 8bit\n"
         )
         line = "The towpath is open again between the old mill and the lock, all of it.\n"
         merged = (
