@@ -112,8 +112,18 @@ impl MergedPart {
 }
 
 fn has_long_line(octets: &[u8]) -> bool {
-    octets.len() > LINE_OCTETS_MAX
-        && octets.split(|&b| b == b'\n' || b == b'\r').any(|line| line.len() > LINE_OCTETS_MAX)
+    if octets.len() <= LINE_OCTETS_MAX {
+        return false;
+    }
+    // every octet of every recipient's part passes here: memchr, not a look at each
+    let mut start = 0;
+    for end in memchr::memchr2_iter(b'\n', b'\r', octets) {
+        if end - start > LINE_OCTETS_MAX {
+            return true;
+        }
+        start = end + 1;
+    }
+    octets.len() - start > LINE_OCTETS_MAX
 }
 
 /// Text in base64 has CRLF line ends (RFC 2045 §6.8).

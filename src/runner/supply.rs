@@ -134,8 +134,11 @@ impl<O: Owner> Supply<O> {
                     continue;
                 }
                 job.in_flight += indices.len();
+                // only on crossing it, since a wake-up costs a context switch a message: below it, the
+                // feeder has claimed all that it may, and hears of ended chunks from `after_landing`
+                let was_above = state.queued >= LOW_WATER;
                 state.queued -= indices.len();
-                if state.queued < LOW_WATER {
+                if was_above && state.queued < LOW_WATER {
                     self.feed.notify_one();
                 }
                 if let Some(left) = &mut state.first_left {
