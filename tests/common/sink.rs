@@ -51,11 +51,6 @@ impl SinkProcess {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Where `--store` would be a good place.
-    pub fn store(folder: &Path) -> String {
-        folder.join("store").display().to_string()
-    }
-
     /// The ledger from its beginning.
     pub fn tail(&self) -> Tail {
         Tail::new(&self.folder.join("ledger"))
