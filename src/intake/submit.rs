@@ -104,7 +104,7 @@ pub struct Submitted {
 /// Submits; the job is durable when this returns.
 ///
 /// # Errors
-/// [`SubmitError`]; nothing was committed, unless it is [`SpoolError::Unknown`].
+/// [`SubmitError`]; nothing was committed, unless it is `SpoolError::Unknown`.
 pub fn submit(
     spool: &DirSpool,
     request: &SubmitRequest,
