@@ -8,7 +8,9 @@ use infeed::infeed::{InfeedConfig, StreakLimits};
 use infeed::runner::{DrainConfig, DrainReport, Ended, Progress, RetryPolicy, drain};
 use infeed::sink::{Sink, SinkConfig, SinkHandle};
 use infeed::slice::XxRange;
-use infeed::spool::{Begin, DirSpool, JobId, JobMeta, JobState, OnDoubt, Outcome, Settings, Submission};
+use infeed::spool::{
+    Begin, Claim, DirSpool, JobId, JobMeta, JobState, OnDoubt, Outcome, Settings, Settled, Submission,
+};
 use tokio::sync::watch;
 
 const MESSAGE: &[u8] = b"From: List <list@example.org>\r\nTo: you@example.org\r\nSubject: x\r\n\r\nHello\r\n";
@@ -396,4 +398,46 @@ async fn rehearsals_go_to_the_sink_and_real_jobs_to_real_mtas() {
     assert_eq!(run(&spool, rehearse.clone()).await.settled, 10);
     assert_eq!(run(&spool, DrainConfig { real_into_sink: vec![real], ..rehearse }).await.settled, 20);
     sink.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_that_wait_for_a_streak_never_hold_up_the_drain() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings =
+        Settings { chunk_recipients_max: 10, free_bytes_min: 0, free_inodes_min: 0, ..Settings::default() };
+    let spool = DirSpool::open(&dir.path().join("spool"), settings).unwrap();
+    let sink = sink(None, &[]);
+    // one unknown user in each chunk, everybody else greylisted: nobody is accepted, no streak trips
+    let list = (0..300).map(|i| match i % 10 {
+        0 => format!("refuse-550.{i}@corp.example"),
+        _ => format!("defer-451.{i}@corp.example"),
+    });
+    let job = submit(&spool, list, MESSAGE, |_| {});
+    let slow = RetryPolicy { delay_s_min: 3_600, ..RetryPolicy::default() };
+    let run = run(&spool, DrainConfig { retry: slow, ..config(sink.local_addr().to_string()) });
+    let report = tokio::time::timeout(Duration::from_secs(60), run).await.unwrap();
+    sink.shutdown().await.unwrap();
+    assert_eq!((report.ended, report.unfinished), (Ended::Drained, 270));
+    let counts = spool.view(&job).unwrap().counts;
+    assert_eq!((counts.of(Outcome::Refused), counts.of(Outcome::Deferred)), (30, 270));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_whose_last_outcome_was_recovered_is_done_after_the_next_drain() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = spool(&dir.path().join("spool"));
+    let job = submit(&spool, people(2), MESSAGE, |_| {});
+    let owner = spool.own(XxRange::ALL).unwrap();
+    owner.scan().unwrap();
+    let name = owner.next_due(&job).unwrap();
+    let Claim::Claimed(claimed) = owner.claim(&job, name).unwrap() else { panic!("claimed") };
+    for i in 0..2 {
+        owner.hand_out(claimed.handle, &[i]).await.unwrap();
+        owner.record(claimed.handle, vec![(i, Settled::local(Outcome::Accepted, 1, 1, "Ok"))]);
+    }
+    // dies before the pass is ended
+    drop(owner);
+    let report = run(&spool, config("127.0.0.1:9".to_owned())).await;
+    assert_eq!((report.ended, report.unfinished), (Ended::Drained, 0));
+    assert_eq!(spool.find(&job).unwrap().0, JobState::Done);
 }

@@ -41,7 +41,7 @@ pub struct DrainArgs {
     /// Drain a part of the queue: A-B or A, of spool.slices; others may drain the rest
     #[arg(long, value_name = "A-B")]
     pub slices: Option<String>,
-    /// With `--mta sink`: throw away mail for a real MTA too, however much it is
+    /// With `--mta sink`: throw away mail for a real MTA too
     #[arg(long)]
     pub yes: bool,
     #[command(flatten)]
@@ -318,6 +318,10 @@ pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
             }
             tell_paused(&report.paused);
             tell_left_alone(&report.left_alone, &session);
+            let paused = spool.paused()?.len().saturating_sub(report.paused.len());
+            if paused > 0 {
+                session.remark(format_args!("paused jobs, not drained: {paused} (`infeed jobs` says why)"));
+            }
             if let Some(reason) = ended_reason(&report.ended) {
                 return Err(exit::coded(code, reason));
             }
@@ -328,7 +332,7 @@ pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
 }
 
 /// The sink throws away what it takes. Jobs that were submitted for a real MTA go there only where
-/// somebody says so by name, and, where they are large, insists.
+/// somebody insists.
 fn real_jobs(spool: &DirSpool, session: &Session, yes: bool) -> anyhow::Result<Vec<JobId>> {
     let mut jobs = Vec::new();
     let mut recipients = 0;
@@ -338,10 +342,10 @@ fn real_jobs(spool: &DirSpool, session: &Session, yes: bool) -> anyhow::Result<V
             jobs.push(view.job);
         }
     }
-    if recipients > session.config.catches.confirm_recipients_min as u64 && !yes {
+    if recipients > 0 && !yes {
         let message = format!(
             "{recipients} recipients wait for a real MTA, and the sink would throw their mail away; nothing was \
-             sent: drain into the MTA, rehearse in a spool of its own (--spool DIR), or say --yes"
+             sent: drain into the MTA; to rehearse, `submit --mta sink`; to throw them away, --yes"
         );
         return Err(exit::coded(exit::BAD_DATA, message));
     }

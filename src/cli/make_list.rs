@@ -7,7 +7,7 @@ use std::fs::OpenOptions;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use words::{CITIES, FIRST_NAMES, LAST_NAMES, PLANS};
 
@@ -75,7 +75,8 @@ pub struct Counts {
 /// The output exists, or can't be created or written; percentages that exceed 100 together.
 pub fn run(args: MakeListArgs) -> anyhow::Result<u8> {
     if args.refuse_percent + args.defer_percent > 100.0 {
-        bail!("--refuse-percent and --defer-percent are more than 100 together; lower one");
+        let more = "--refuse-percent and --defer-percent are more than 100 together; lower one";
+        return Err(crate::cli::exit::coded(crate::cli::exit::USAGE, more.to_owned()));
     }
     let written = match &args.output {
         Some(path) => {

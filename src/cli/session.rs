@@ -81,7 +81,7 @@ impl Session {
     /// # Errors
     /// Those of the spool.
     pub fn existing_spool(&self) -> anyhow::Result<Option<DirSpool>> {
-        if !DirSpool::exists(&self.spool_dir) {
+        if !DirSpool::exists(&self.spool_dir)? {
             self.remark(format_args!("no spool at {} yet: nothing was submitted", self.spool_dir.display()));
             return Ok(None);
         }
@@ -93,7 +93,7 @@ impl Session {
     /// # Errors
     /// There is none (66); those of the spool.
     pub fn spool_of_job(&self, job: &str) -> anyhow::Result<DirSpool> {
-        if !DirSpool::exists(&self.spool_dir) {
+        if !DirSpool::exists(&self.spool_dir)? {
             let dir = self.spool_dir.display();
             let none: anyhow::Result<()> =
                 Err(anyhow::anyhow!("no job {job}: there is no spool at {dir}; name another with --spool"));

@@ -72,7 +72,12 @@ pub struct SubmitOptions {
     #[arg(long, help_heading = "Catches")]
     pub again: bool,
     /// Name the job: a second submission of the same under this key is harmless
-    #[arg(long, value_name = "KEY", help_heading = "Catches")]
+    #[arg(
+        long,
+        value_name = "KEY",
+        help_heading = "Catches",
+        value_parser = clap::builder::NonEmptyStringValueParser::new()
+    )]
     pub id: Option<String>,
     /// Addresses and @domains that get no mail; read again while mail goes out
     #[arg(long, value_name = "FILE", help_heading = "Catches")]

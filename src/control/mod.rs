@@ -5,9 +5,13 @@
 //! may go twice is marked by the next start. Errors: `io::Error` where a handler can't be installed.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+
+/// Signals this close together are one.
+const ONE_BREATH: Duration = Duration::from_millis(100);
 
 /// Becomes true at the first SIGTERM or SIGINT; at the second one the process exits with
 /// `second_exit_code`. Runs within a tokio runtime.
@@ -19,11 +23,17 @@ pub fn stop_on_signals(second_exit_code: u8) -> io::Result<watch::Receiver<bool>
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(async move {
+        let mut first: Option<Instant> = None;
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
+            // `timeout` and terminals signal a process and its group in one breath: that is one signal
+            if first.is_some_and(|at| at.elapsed() < ONE_BREATH) {
+                continue;
+            }
+            first.get_or_insert_with(Instant::now);
             if stop.send_replace(true) {
                 std::process::exit(second_exit_code.into());
             }

@@ -132,6 +132,7 @@ pub fn on_connect_failed(sessions_live: usize) -> Mta {
 fn ill_pipelined(stage: Stage, said: &Said) -> Option<Verdict> {
     let early = !matches!(stage, Stage::Connect | Stage::Banner | Stage::Content);
     let told = has(said, "synchronization error")
+        || has(said, "protocol synchronization")
         || has(said, "pipelining not supported")
         || has(said, "improper command pipelining");
     (early && said.code >= 500 && told).then_some(verdict(

@@ -208,8 +208,15 @@ fn same_job(
         &mut |rows| observer.rows(rows),
         &mut |_| {},
     )?;
+    check_count(request, &list_name(&request.list), &taken)?;
     let meta = spool.view(&job)?.meta;
-    if meta.fingerprint != hex(&fingerprint.finish()) {
+    let suppress = source.suppress.as_ref().map(|list| list.path().to_string_lossy().into_owned());
+    let same_options = meta.suppress == suppress
+        && meta.notify == request.notify
+        && meta.ret == request.ret
+        && meta.on_doubt == request.on_doubt
+        && meta.accept_refusals == request.accept_refusals;
+    if !same_options || meta.fingerprint != hex(&fingerprint.finish()) {
         return Err(SubmitError::OtherSubmission { job });
     }
     Ok(Submitted {

@@ -60,10 +60,11 @@ pub async fn drain<S: Spool>(
     let wound_up = supply.lock().hands.is_empty();
     let failed = feeder.failed.take();
     let mut unfinished = 0;
-    for (job, recipients) in owner.waiting_recipients().await? {
-        if feeder.drains(&job) {
-            unfinished += recipients;
+    match owner.waiting_recipients().await {
+        Ok(waiting) => {
+            unfinished += waiting.iter().filter(|(job, _)| feeder.drains(job)).map(|w| w.1).sum::<u64>()
         }
+        Err(e) => tracing::error!("{e}"),
     }
     unfinished += supply.lock().hands.values().map(|h| h.chunk.len() as u64).sum::<u64>();
     let (paused, left_alone) = (std::mem::take(&mut feeder.paused), std::mem::take(&mut feeder.left_alone));

@@ -37,6 +37,8 @@ pub(super) struct Feeder<O: Owner> {
     pub left_alone: BTreeMap<JobId, String>,
     /// Of them, those that are for another MTA than this run's.
     other_target: BTreeSet<JobId>,
+    /// Jobs without anything to do that were looked at for their end.
+    looked_done: BTreeSet<JobId>,
     scanned: Option<Instant>,
     failing: Option<Instant>,
     /// What the run gave up on.
@@ -56,6 +58,7 @@ impl<O: Owner> Feeder<O> {
             paused: Vec::new(),
             left_alone: BTreeMap::new(),
             other_target: BTreeSet::new(),
+            looked_done: BTreeSet::new(),
             scanned: None,
             failing: None,
             failed: None,
@@ -114,6 +117,10 @@ impl<O: Owner> Feeder<O> {
             claimed = self.claim_more().await?;
         }
         self.refusals_of_quiet_jobs();
+        if self.supply.lock().queued > 0 {
+            // whoever found the journal closed tries again
+            self.supply.ready.notify_waiters();
+        }
         let done = {
             let state = self.supply.lock();
             let in_flight: usize = state.hands.values().map(|h| h.in_flight).sum();
@@ -150,6 +157,12 @@ impl<O: Owner> Feeder<O> {
                 }
             } else if job.requested && self.supply.owner.carry_out_request(&job.job).await? {
                 continue;
+            }
+            let idle =
+                job.due + job.later == 0 && !job.requested && !self.supply.lock().jobs.contains_key(&job.job);
+            if idle && self.looked_done.insert(job.job.clone()) {
+                // its last pass was ended by a recovery, or by a process that died then
+                complete(&self.supply.owner, &job.job).await?;
             }
             self.due.insert(job.job.clone(), job);
         }
@@ -190,6 +203,9 @@ impl<O: Owner> Feeder<O> {
                 tracing::error!("job {job} is left alone: {why}");
             }
             self.due.remove(job);
+            if let Some(run) = self.supply.lock().jobs.get_mut(job) {
+                run.stop.get_or_insert(JobStop::LeftAlone);
+            }
             return Ok(false);
         }
         let Some(name) = self.supply.owner.next_due(job) else { return Ok(false) };
@@ -198,7 +214,12 @@ impl<O: Owner> Feeder<O> {
                 self.take_in_hand(claimed, due);
                 Ok(true)
             }
-            Claim::PutAside => Ok(true),
+            Claim::PutAside => {
+                if !self.supply.lock().hands.values().any(|h| h.job == *job) {
+                    self.let_go(job).await?;
+                }
+                Ok(true)
+            }
             Claim::Gone => {
                 self.due.remove(job);
                 Ok(false)
@@ -329,6 +350,7 @@ impl<O: Owner> Feeder<O> {
             Some(JobStop::Requested) => {
                 owner.carry_out_request(job).await?;
             }
+            Some(JobStop::LeftAlone) => {}
             None if owner.outstanding(job) == (0, 0) => {
                 complete(owner, job).await?;
             }
@@ -367,10 +389,14 @@ impl<O: Owner> Feeder<O> {
                 state.hands.values().filter(|h| h.queued() > 0).map(|h| h.job.clone()).collect();
             for (id, run) in &mut state.jobs {
                 let more = self.supply.owner.next_due(id).is_some();
-                let no_more = first_reached || (!more && !queued.contains(id));
-                if run.in_flight == 0 && run.stop.is_none() && no_more {
+                // more may be due and find no room while held refusals keep chunks open: the streak then
+                // goes on, without those
+                let quiet_now = first_reached || !queued.contains(id);
+                if run.in_flight == 0 && run.stop.is_none() && quiet_now {
                     quiet.append(&mut run.held);
-                    run.streak = RefusalStreak::new(self.breaker);
+                    if !more {
+                        run.streak = RefusalStreak::new(self.breaker);
+                    }
                 }
             }
         }

@@ -73,6 +73,8 @@ pub(super) enum JobStop {
     Breaker(String),
     /// A command wants the job.
     Requested,
+    /// It can't be drained now: its suppression list is not to be read.
+    LeftAlone,
 }
 
 /// Recipients chosen for one transaction, not yet rendered.
@@ -158,15 +160,15 @@ impl<O: Owner> Supply<O> {
         None
     }
 
-    /// Renders; whoever can't be is settled at once.
-    fn compose(&self, pick: Pick) -> Option<Transaction> {
+    /// Renders; whoever can't be is settled at once. `None`: the journal can't say now who is tried alone.
+    fn compose(&self, pick: Pick) -> Option<Option<Transaction>> {
         let mut recipients = Vec::with_capacity(pick.indices.len());
         let mut rendered: Option<Rendered> = None;
         for &index in &pick.indices {
-            if pick.solo && self.owner.try_hand_out(pick.handle, &[index]).is_err() {
+            if pick.solo && self.owner.try_hand_out(pick.handle, &[index]) != Ok(true) {
                 // it would not be known which recipient the process died with
                 self.untaken(pick.handle, &[index]);
-                continue;
+                return None;
             }
             let failed = match pick.chunk.recipient(usize::from(index)) {
                 Err(reason) => reason.to_owned(),
@@ -191,14 +193,13 @@ impl<O: Owner> Supply<O> {
             };
             self.put_aside(pick.handle, index, &pick.chunk, failed);
         }
-        let rendered = rendered?;
-        Some(Transaction {
+        Some(rendered.map(|rendered| Transaction {
             sender: rendered.sender,
             recipients,
             content: rendered.content,
             dsn: pick.dsn,
             shared_content: pick.template.is_shared(),
-        })
+        }))
     }
 
     /// Quarantines a recipient whose message can't be made.
@@ -252,7 +253,8 @@ impl State {
     pub fn settled(&mut self, handle: u32, n: usize) {
         let Some(hand) = self.hands.get_mut(&handle) else { panic!("chunk {handle} is not in hand") };
         hand.unsettled -= n;
-        if hand.unsettled == 0 && n > 0 {
+        // with somebody of it still on the way back, the last one to land ends it
+        if hand.unsettled == 0 && hand.in_flight == 0 && !self.finished.contains(&handle) {
             self.finished.push(handle);
         }
     }
@@ -296,8 +298,13 @@ impl<O: Owner> Work for Supply<O> {
                 self.feed.notify_one();
                 return None;
             };
-            if let Some(transaction) = self.compose(pick) {
-                return Some(transaction);
+            match self.compose(pick) {
+                Some(None) => {}
+                Some(made) => return made,
+                None => {
+                    self.feed.notify_one();
+                    return None;
+                }
             }
         }
     }

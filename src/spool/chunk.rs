@@ -31,6 +31,8 @@ pub struct RecipientState<'a> {
     pub deferred_since_us: Micros,
     /// Not before; 0 = at once.
     pub due_us: Micros,
+    /// When the last reply came; 0 = none yet.
+    pub last_us: Micros,
     /// The last reply: code and text; code 0 = none yet.
     pub code: u16,
     pub text: &'a str,
@@ -115,7 +117,12 @@ impl ChunkWriter {
         let start = self.records.len();
         let mut e = Enc(std::mem::take(&mut self.records));
         e.u64(ordinal).u16(state.attempts).u8(u8::from(state.possible_repeat) | state.solo_deaths << 1);
-        e.u64(state.deferred_since_us).u64(state.due_us).u16(state.code).str16(state.text).str16(address);
+        e.u64(state.deferred_since_us)
+            .u64(state.due_us)
+            .u64(state.last_us)
+            .u16(state.code)
+            .str16(state.text)
+            .str16(address);
         e.u16(values.len() as u16);
         for v in values {
             e.str32(v);
@@ -213,6 +220,7 @@ fn read_record<'a>(d: &mut Dec<'a>) -> Option<RecipientRecord<'a>> {
     let flags = d.u8()?;
     let deferred_since_us = d.u64()?;
     let due_us = d.u64()?;
+    let last_us = d.u64()?;
     let code = d.u16()?;
     let text = d.str16()?;
     let address = d.str16()?;
@@ -223,6 +231,7 @@ fn read_record<'a>(d: &mut Dec<'a>) -> Option<RecipientRecord<'a>> {
         solo_deaths: flags >> 1,
         deferred_since_us,
         due_us,
+        last_us,
         code,
         text,
     };
@@ -271,6 +280,7 @@ mod tests {
             solo_deaths: 3,
             deferred_since_us: 9,
             due_us: 10,
+            last_us: 8,
             code: 451,
             text: "4.7.1 later",
         };

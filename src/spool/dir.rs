@@ -92,9 +92,10 @@ impl DirSpool {
         Ok(spool)
     }
 
-    /// Whether there is a spool at `root`.
-    pub fn exists(root: &Path) -> bool {
-        Layout { root: root.to_path_buf() }.meta().exists()
+    /// Whether there is a spool at `root`. An error where that isn't ours to see.
+    pub fn exists(root: &Path) -> Result<bool> {
+        let meta = Layout { root: root.to_path_buf() }.meta();
+        RealFs.exists(&meta).at("look at", &meta)
     }
 
     /// Takes a spool that was written on another machine as this one's.

@@ -63,8 +63,13 @@ pub fn write_new(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Replaces a file atomically and durably: temporary, sync, rename, sync of the folder.
 pub fn replace(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let tmp = path.with_extension(format!("{}.{}.tmp", std::process::id(), fastrand::u32(..)));
-    write_new(fs, &tmp, bytes)?;
-    fs.rename(&tmp, path)?;
+    if let Err(e) = write_new(fs, &tmp, bytes).and_then(|()| fs.rename(&tmp, path)) {
+        // a full disk is not to be filled with leftovers
+        if let Err(left) = fs.remove_file(&tmp) {
+            tracing::debug!("{}: {left}", tmp.display());
+        }
+        return Err(e);
+    }
     match path.parent() {
         Some(parent) => fs.sync_dir(parent),
         None => Ok(()),

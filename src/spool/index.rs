@@ -161,7 +161,15 @@ impl DirOwner {
         let index = lock(&self.index);
         let mut all = Vec::with_capacity(index.jobs.len());
         for (job, entry) in &index.jobs {
-            let manifest = self.spool.manifest_of(&entry.dir, &entry.meta)?;
+            let manifest = match self.spool.manifest_of(&entry.dir, &entry.meta) {
+                Ok(manifest) => manifest,
+                // it ended, or was paused, since the last scan
+                Err(e) if e.is_not_found() => continue,
+                Err(e) => {
+                    tracing::error!("{e}");
+                    continue;
+                }
+            };
             let (mut recipients, mut originals) = (0, 0);
             for (number, chunk) in manifest.chunks.iter().enumerate() {
                 let name = ChunkName { due_us: chunk.due_us, digest: ChunkDigest::of(job, number as u32) };
@@ -173,9 +181,10 @@ impl DirOwner {
             if originals < entry.waiting.len() {
                 // every original has the job's own due time
                 for &name in entry.waiting.iter().filter(|n| n.due_us != entry.meta.submitted_us) {
-                    recipients += match super::pass::read_chunk(&self.spool, &entry.dir, name)? {
-                        Ok(chunk) => chunk.len() as u64,
-                        Err(_) => u64::from(self.spool.recipients_of(&entry.dir, job, name)?),
+                    recipients += match super::pass::read_chunk(&self.spool, &entry.dir, name) {
+                        Ok(Ok(chunk)) => chunk.len() as u64,
+                        // at least one: it is not the end
+                        Ok(Err(_)) | Err(_) => 1,
                     };
                 }
             }
@@ -213,17 +222,23 @@ impl DirSpool {
         job: &JobId,
         name: ChunkName,
         reason: &str,
+        settled: &BTreeMap<u16, Settled>,
     ) -> Result<()> {
         let recipients = self.recipients_of(dir, job, name)?;
         let now = clock::now_us();
         let lost = Settled::local(Outcome::Quarantined, 0, now, format!("its chunk can't be read: {reason}"));
-        let bytes = results::encode(&[], (0..recipients).map(|i| (i, &lost)));
+        // what is known of some of them is kept
+        let known = |i: &u16| settled.get(i).filter(|s| s.outcome.is_final());
+        let bytes = results::encode(&[], (0..recipients).map(|i| (i, known(&i).unwrap_or(&lost))));
         self.ensure_dir(&dir.results_of(name.xx()))?;
-        // the copy first: were the results there first, a death between would leave the evidence in place
-        let path = dir.chunk(name);
-        self.quarantine(&path, job, reason)?;
+        // the results first: its recipients are accounted for at every moment; a death before the move
+        // leaves the file where it was, which harms nobody
         let result = dir.result(name);
-        super::fs::replace(self.fs.as_ref(), &result, &bytes).at("write", &result)
+        super::fs::replace(self.fs.as_ref(), &result, &bytes).at("write", &result)?;
+        if let Err(e) = self.quarantine(&dir.chunk(name), job, reason) {
+            tracing::error!("{e}");
+        }
+        Ok(())
     }
 
     /// How many recipients a chunk held, by the manifest or by its parent's results.

@@ -141,11 +141,11 @@ impl DirOwner {
         let chunk = match pass::read_chunk(&self.spool, dir, name)? {
             Ok(chunk) if chunk.header.job == *job => Arc::new(chunk),
             Ok(_) => {
-                self.spool.quarantine_chunk(dir, job, name, "it is another job's")?;
+                self.spool.quarantine_chunk(dir, job, name, "it is another job's", &BTreeMap::new())?;
                 return Ok(None);
             }
             Err(reason) => {
-                self.spool.quarantine_chunk(dir, job, name, &reason)?;
+                self.spool.quarantine_chunk(dir, job, name, &reason, &BTreeMap::new())?;
                 return Ok(None);
             }
         };

@@ -111,6 +111,9 @@ fn complete(spool: &DirSpool, dir: &JobDir, name: ChunkName) -> Result<Option<Pa
             _ => {}
         }
     }
+    if !header.children.is_empty() {
+        fs.sync_dir(&dir.chunks_of(name.xx())).at("sync", &path)?;
+    }
     Ok(Some(PassEnd { children: header.children, counts: header.counts }))
 }
 
@@ -152,6 +155,7 @@ fn child_chunk(
                 solo_deaths: 0,
                 deferred_since_us: s.deferred_since_us,
                 due_us: s.due_us,
+                last_us: s.at_us,
                 code: s.code,
                 text: &s.text,
             };
@@ -224,7 +228,8 @@ pub(super) fn read_chunk(
     let path = dir.chunk(name);
     match spool.fs.read(&path) {
         Ok(bytes) => Ok(Chunk::parse(bytes)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(e).at("read", &path),
-        Err(e) => Ok(Err(format!("it can't be read: {e}"))),
+        // a bad sector is damage; too many open files, no memory or no permission are not
+        Err(e) if e.raw_os_error() == Some(nix::libc::EIO) => Ok(Err(format!("it can't be read: {e}"))),
+        Err(e) => Err(e).at("read", &path),
     }
 }

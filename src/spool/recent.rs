@@ -11,11 +11,14 @@ use crate::clock::{self, Micros, SECOND_US};
 struct Note {
     job: String,
     submitted_us: Micros,
+    /// Somebody may have got it, and the job is gone.
+    #[serde(default)]
+    sent: bool,
 }
 
 impl DirSpool {
     /// The job of the same fingerprint that was submitted within `again_window_s`, unless it was
-    /// removed or cancelled since.
+    /// cancelled or removed before anybody could get it.
     pub fn submitted_lately(&self, fingerprint: &str) -> Result<Option<(JobId, Micros)>> {
         let path = self.layout.recent().join(fingerprint);
         let Some(note) = self.read_optional::<Note>(&path)? else { return Ok(None) };
@@ -25,16 +28,24 @@ impl DirSpool {
         }
         let job: JobId = note.job.parse()?;
         match self.find(&job) {
-            Ok((JobState::Cancelled, _)) | Err(SpoolError::NoSuchJob(_)) => Ok(None),
+            Ok((JobState::Cancelled, _)) if !self.view(&job)?.may_have_reached_somebody() => Ok(None),
+            Err(SpoolError::NoSuchJob(_)) if !note.sent => Ok(None),
+            Err(SpoolError::NoSuchJob(_)) => Ok(Some((job, note.submitted_us))),
             Ok(_) => Ok(Some((job, note.submitted_us))),
             Err(e) => Err(e),
         }
     }
 
+    /// The job goes, and the catch stays.
+    pub(super) fn note_sent(&self, meta: &JobMeta) -> Result<()> {
+        let note = Note { job: meta.id.clone(), submitted_us: meta.submitted_us, sent: true };
+        self.replace_toml(&self.layout.recent().join(&meta.fingerprint), &note)
+    }
+
     /// Written before the rename that makes the job: a note without a job means nothing.
     pub(super) fn note_recent(&self, meta: &JobMeta) -> Result<()> {
         let recent = self.layout.recent();
-        let note = Note { job: meta.id.clone(), submitted_us: meta.submitted_us };
+        let note = Note { job: meta.id.clone(), submitted_us: meta.submitted_us, sent: false };
         self.replace_toml(&recent.join(&meta.fingerprint), &note)?;
         // a few old ones each time: the folder stays small without a long sweep
         for name in self.names(&recent)?.into_iter().take(16) {

@@ -4,6 +4,8 @@
 //! those that may have been sent are marked (or, under `on_doubt = hold`, are `in_doubt` for good).
 //! It can be cut short at any point and run again.
 
+use std::time::{Duration, Instant};
+
 use super::chunk::DEATHS_BEFORE_SOLO;
 use super::dir::DirSpool;
 use super::error::{At, Result, SpoolError};
@@ -11,11 +13,27 @@ use super::hold::Hold;
 use super::id::{ChunkName, JobId, Outcome};
 use super::job::{JobMeta, OnDoubt};
 use super::journal::OpenChunk;
+use super::layout::{JobDir, JobState};
 use super::pass::{end_pass, live_chunks, read_chunk};
 use super::replay::Replayed;
 use super::results::Settled;
 use crate::clock;
 use crate::slice::XxRange;
+
+/// How long a command that renames the job is waited for.
+const HOLD_WAIT: Duration = Duration::from_secs(10);
+
+fn hold_soon(dir: &JobDir) -> Result<Option<Hold>> {
+    let until = Instant::now() + HOLD_WAIT;
+    loop {
+        match Hold::shared(dir)? {
+            None if Instant::now() < until && dir.path().exists() => {
+                std::thread::sleep(Duration::from_millis(20))
+            }
+            held => return Ok(held),
+        }
+    }
+}
 
 /// What recovery did, for the log and the summary.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,15 +51,26 @@ impl DirSpool {
     pub(super) fn recover(&self, range: XxRange) -> Result<Recovered> {
         let mut did = Recovered::default();
         for (job, chunks) in self.replay(range)? {
-            let (_, dir) = match self.find(&job) {
+            let (state, dir) = match self.find(&job) {
                 Err(SpoolError::NoSuchJob(_)) => continue,
                 other => other?,
             };
             // no command renames the job while this is held
-            let Some(_hold) = Hold::shared(&dir)? else {
-                return Err(SpoolError::Busy { job: job.to_string(), seconds: 0 });
+            let Some(_hold) = hold_soon(&dir)? else {
+                return Err(SpoolError::Busy { job: job.to_string(), seconds: HOLD_WAIT.as_secs() });
             };
-            let meta = self.meta_of(&dir)?;
+            let mut meta = match self.meta_of(&dir) {
+                Ok(meta) => meta,
+                Err(e) => {
+                    // its journal stays, the other jobs go on
+                    tracing::error!("job {job} is left as it is: {e}");
+                    continue;
+                }
+            };
+            if state == JobState::Cancelled {
+                // nobody sends to them again: what may have gone out is in doubt for good
+                meta.on_doubt = OnDoubt::Hold;
+            }
             for (name, replayed) in chunks {
                 let result = dir.result(name);
                 if self.fs.exists(&result).at("look at", &result)? {
@@ -66,19 +95,24 @@ impl DirSpool {
         &self,
         job: &JobId,
         meta: &JobMeta,
-        dir: &super::layout::JobDir,
+        dir: &JobDir,
         name: ChunkName,
         replayed: &Replayed,
         did: &mut Recovered,
     ) -> Result<()> {
+        // an older pass of the same family may have been cut short before its children had their names
+        live_chunks(self, dir, name.xx())?;
         let chunk = match read_chunk(self, dir, name) {
             Ok(Ok(chunk)) => chunk,
-            // claim finds it again and puts it aside
-            Ok(Err(reason)) => {
-                tracing::error!("{}: {reason}", dir.chunk(name).display());
+            Ok(Err(reason)) => return self.quarantine_chunk(dir, job, name, &reason, &replayed.settled),
+            Err(e) if e.is_not_found() => {
+                // its journal stays: should the chunk come back, what was sent of it is known
+                tracing::error!(
+                    "{} is gone, and was in hand: look with `infeed spool check`",
+                    dir.chunk(name).display()
+                );
                 return Ok(());
             }
-            Err(e) if e.is_not_found() => return Ok(()),
             Err(e) => return Err(e),
         };
         let mut open = OpenChunk::new(job.clone(), name, chunk.into());
@@ -117,8 +151,6 @@ impl DirSpool {
                 did.quarantined += 1;
             }
         }
-        // an older pass of the same family may have been cut short before its children had their names
-        live_chunks(self, dir, name.xx())?;
         did.chunks += 1;
         did.settled += replayed.settled.len() as u64;
         end_pass(self, dir, &open, deaths, solo_died).map(drop)
@@ -130,8 +162,8 @@ impl DirSpool {
             if !name.range.overlaps(range) {
                 continue;
             }
-            // a dead journal that reaches beyond this range may hold claims of the rest
-            if !range.covers(name.range) && !self.claims_resolved(name.range)? {
+            // it may reach beyond this range, or hold claims of a job that can't be read now
+            if !self.claims_resolved(name.range)? {
                 continue;
             }
             let path = self.layout.journal().join(name.file_name());

@@ -9,7 +9,7 @@ use super::layout::{JobDir, JobState};
 use super::pass::read_chunk;
 use super::replay::Replayed;
 use super::results::{self, Settled};
-use super::view::state_of;
+use super::view::{on_doubt_of, state_of};
 use crate::clock::Micros;
 
 /// What is known of one recipient.
@@ -47,7 +47,8 @@ impl DirSpool {
                 if family.passed.contains_key(&name) {
                     self.report_passed(&dir, name, each)?;
                 } else {
-                    let waiting = Waiting { state, on_doubt: meta.on_doubt, replayed: overlay.get(&name) };
+                    let waiting =
+                        Waiting { state, on_doubt: on_doubt_of(state, &meta), replayed: overlay.get(&name) };
                     let recipients = family.waiting.get(&name).map_or(0, |c| c.recipients);
                     self.report_waiting(&dir, name, recipients, &waiting, each)?;
                 }
@@ -129,7 +130,7 @@ impl DirSpool {
                 Ok(r) => match settled {
                     Some(s) => line(r.ordinal, r.address.to_owned(), s.clone()),
                     None => {
-                        let mut s = Settled::local(outcome, r.state.attempts, 0, r.state.text);
+                        let mut s = Settled::local(outcome, r.state.attempts, r.state.last_us, r.state.text);
                         s.code = r.state.code;
                         line(r.ordinal, r.address.to_owned(), s)
                     }

@@ -3,6 +3,7 @@
 //! A command that finds the job in a runner's hand leaves a request beside it; the runner lets go
 //! (transactions in flight end first), and whoever gets the hold, command or runner, renames.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::dir::DirSpool;
@@ -37,7 +38,14 @@ impl DirSpool {
                 self.replace_toml(&dir.standing(), &standing)?;
                 self.ask(job, &dir, JobState::Active)
             }
-            JobState::Active => Ok(()),
+            JobState::Active => {
+                if accept_refusals {
+                    // the next drain honours it
+                    let standing = Standing { accept_refusals, ..self.standing_of(&dir)? };
+                    self.replace_toml(&dir.standing(), &standing)?;
+                }
+                Ok(())
+            }
             JobState::Cancelled | JobState::Done => {
                 Err(wrong(job, state, "only a paused job can be resumed; submit it again"))
             }
@@ -78,6 +86,10 @@ impl DirSpool {
         let Some(_hold) = Hold::exclusive(&dir)? else {
             return Err(SpoolError::Busy { job: job.to_string(), seconds: 0 });
         };
+        let view = self.view_at(state, &dir, job)?;
+        if view.may_have_reached_somebody() {
+            self.note_sent(&view.meta)?;
+        }
         let Some(lock) = IncomingLock::take(&self.layout.incoming(), job)? else {
             return Err(SpoolError::SubmitUnderWay(job.to_string()));
         };
@@ -94,7 +106,8 @@ impl DirSpool {
     pub fn try_complete(&self, job: &JobId) -> Result<bool> {
         let dir = self.layout.job(JobState::Active, job);
         let Some(_hold) = Hold::exclusive(&dir)? else { return Ok(false) };
-        let view = self.view_at(JobState::Active, &dir, job)?;
+        // what a journal knows of is a chunk without results: it waits, and that is all that counts here
+        let view = self.view_with(JobState::Active, &dir, job, &BTreeMap::new())?;
         if view.counts.unfinished() > 0 || view.counts.total() != view.meta.recipients {
             return Ok(false);
         }
@@ -110,12 +123,15 @@ impl DirSpool {
         self.replace_toml(&dir.request(), &Request { state: to.as_str().into(), asked_us: clock::now_us() })?;
         let until = Instant::now() + RELEASE_WAIT;
         while Instant::now() < until {
-            if self.try_move(job, dir, to)? {
-                return Ok(());
-            }
+            // another command may have moved it meanwhile
             match self.find(job)? {
                 (now, _) if now == to => return Ok(()),
-                (JobState::Active | JobState::Paused, _) => std::thread::sleep(Duration::from_millis(50)),
+                (JobState::Active | JobState::Paused, dir) => {
+                    if self.try_move(job, &dir, to)? {
+                        return Ok(());
+                    }
+                    std::thread::sleep(Duration::from_millis(50));
+                }
                 (other, _) => return Err(wrong(job, other, "it ended meanwhile")),
             }
         }

@@ -56,6 +56,18 @@ impl DirSpool {
     }
 
     pub(super) fn view_at(&self, state: JobState, dir: &JobDir, job: &JobId) -> Result<JobView> {
+        let overlay = if state == JobState::Done { BTreeMap::new() } else { self.overlay(job)? };
+        self.view_with(state, dir, job, &overlay)
+    }
+
+    /// The same with what the journals say of the job's open chunks.
+    pub(super) fn view_with(
+        &self,
+        state: JobState,
+        dir: &JobDir,
+        job: &JobId,
+        overlay: &BTreeMap<ChunkName, Replayed>,
+    ) -> Result<JobView> {
         let meta = self.meta_of(dir)?;
         let standing = self.standing_of(dir)?;
         if state == JobState::Done
@@ -72,7 +84,6 @@ impl DirSpool {
                 damage: vec![],
             });
         }
-        let overlay = self.overlay(job)?;
         let family = self.family(dir, job, &meta)?;
         let mut counts = Counts::default();
         for header in family.passed.values() {
@@ -80,7 +91,10 @@ impl DirSpool {
         }
         for child in family.waiting.values() {
             match overlay.get(&child.name) {
-                Some(replayed) => self.count_open(dir, child, replayed, &meta, &mut counts)?,
+                Some(replayed) => {
+                    let on_doubt = on_doubt_of(state, &meta);
+                    self.count_open(dir, child, replayed, on_doubt, &mut counts)?;
+                }
                 None => {
                     counts.add(Outcome::Deferred, u64::from(child.deferred));
                     counts.add(Outcome::Pending, u64::from(child.recipients - child.deferred));
@@ -120,7 +134,7 @@ impl DirSpool {
         dir: &JobDir,
         child: &Child,
         replayed: &Replayed,
-        meta: &JobMeta,
+        on_doubt: OnDoubt,
         counts: &mut Counts,
     ) -> Result<()> {
         let chunk = match read_chunk(self, dir, child.name)? {
@@ -131,7 +145,7 @@ impl DirSpool {
             }
         };
         for i in 0..chunk.len() {
-            let (outcome, repeat) = state_of(&chunk, i, Some(replayed), meta.on_doubt);
+            let (outcome, repeat) = state_of(&chunk, i, Some(replayed), on_doubt);
             counts.add(outcome, 1);
             counts.possible_repeats += u64::from(repeat);
         }
@@ -210,6 +224,11 @@ impl DirSpool {
         Ok(all)
     }
 
+    /// The jobs that are paused now.
+    pub fn paused(&self) -> Result<Vec<JobId>> {
+        self.list_state(JobState::Paused)
+    }
+
     /// The ranges that are owned now.
     pub fn owners(&self) -> Result<Vec<own::OwnedRange>> {
         own::owners(&self.layout.locks())
@@ -222,6 +241,11 @@ pub struct SliceBacklog {
     pub chunks: u64,
     pub recipients: u64,
     pub oldest_due_us: Option<u64>,
+}
+
+/// Nobody of a cancelled job is sent to again: what may have gone out stays in doubt.
+pub(super) fn on_doubt_of(state: JobState, meta: &JobMeta) -> OnDoubt {
+    if state == JobState::Cancelled { OnDoubt::Hold } else { meta.on_doubt }
 }
 
 /// Where one recipient of an unended pass stands, and whether it may have been sent before.
@@ -247,6 +271,12 @@ pub(super) fn state_of(
 }
 
 impl JobView {
+    /// Somebody may have got it.
+    pub fn may_have_reached_somebody(&self) -> bool {
+        let reached = [Outcome::Accepted, Outcome::InDoubt].map(|o| self.counts.of(o)).iter().sum::<u64>();
+        reached + self.counts.possible_repeats > 0
+    }
+
     /// Fails when the counts don't sum to the job's recipients.
     pub fn check_sum(&self) -> Result<()> {
         if self.counts.total() == self.meta.recipients {
