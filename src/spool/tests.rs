@@ -476,3 +476,87 @@ fn after_an_orderly_end_a_reboot_marks_nobody() {
     drop(rebooted.own(XxRange::ALL).unwrap());
     assert!(report(&rebooted, &job).values().all(|l| *l == (Outcome::Pending, false)));
 }
+
+#[test]
+fn a_quarantine_that_dies_anywhere_keeps_everybody_accounted_for() {
+    for at in 0.. {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = open(dir.path());
+        let job = submit(&spool, "key", 9).unwrap();
+        let name = spool.view(&job).unwrap().waiting[1].name;
+        let path = spool.layout.job(JobState::Active, &job).chunk(name);
+        let mut bytes = RealFs.read(&path).unwrap();
+        bytes[20] ^= 0xff;
+        std::fs::write(&path, bytes).unwrap();
+        let fs = FaultyFs::new(Fault::Death, at);
+        let faulty: Arc<dyn Fs> = Arc::new(fs.clone());
+        let mut sent = Vec::new();
+        let died = DirSpool::open_on(faulty, dir.path(), settings()).and_then(|spool| {
+            let owner = spool.own(XxRange::ALL)?;
+            for _ in 0..4 {
+                drain(&owner, &job, &mut sent, &|_| false)?;
+            }
+            owner.close()
+        });
+        spool.view(&job).unwrap().check_sum().unwrap();
+        let owner = spool.own(XxRange::ALL).unwrap();
+        for _ in 0..4 {
+            drain(&owner, &job, &mut sent, &|_| false).unwrap();
+        }
+        assert!(spool.try_complete(&job).unwrap(), "call {at}");
+        let counts = spool.view(&job).unwrap().counts;
+        assert_eq!((counts.of(Outcome::Quarantined), counts.of(Outcome::Accepted)), (3, 6), "call {at}");
+        if fs.calls() <= at {
+            died.unwrap();
+            break;
+        }
+        assert!(at < 500, "the drain never ends");
+    }
+}
+
+#[test]
+fn a_retry_chunk_whose_name_was_lost_in_a_power_cut_is_not_sent_again_unmarked() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    let job = submit(&spool, "key", 3).unwrap();
+    let owner = spool.own(XxRange::ALL).unwrap();
+    owner.scan().unwrap();
+    let first = claim_next(&owner, &job).unwrap().unwrap();
+    // nobody tried: all of it goes into a remainder
+    let child = owner.finish(first.handle).unwrap().children[0].name;
+    let c = claim_next(&owner, &job).unwrap().unwrap();
+    for i in 0..3 {
+        hand_out(&owner, &c, i).unwrap();
+        owner.record(c.handle, vec![(i, Settled::local(Outcome::Accepted, 1, 1, "Ok"))]);
+    }
+    drop(owner);
+    let at = spool.layout.job(JobState::Active, &job);
+    std::fs::rename(at.chunk(child), at.chunk_tmp(child)).unwrap();
+    let owner = spool.own(XxRange::ALL).unwrap();
+    let mut sent = Vec::new();
+    drain(&owner, &job, &mut sent, &|_| false).unwrap();
+    owner.close().unwrap();
+    assert_eq!(sent, Vec::<String>::new(), "outcomes that were on disk were forgotten");
+    assert_eq!(spool.view(&job).unwrap().counts.of(Outcome::Accepted), 3);
+}
+
+#[test]
+fn cancelling_after_a_death_leaves_what_was_in_flight_in_doubt() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    let job = submit(&spool, "key", 3).unwrap();
+    let owner = spool.own(XxRange::ALL).unwrap();
+    owner.scan().unwrap();
+    let c = claim_next(&owner, &job).unwrap().unwrap();
+    hand_out(&owner, &c, 1).unwrap();
+    drop(owner);
+    spool.cancel(&job).unwrap();
+    let counts = |spool: &DirSpool| {
+        let lines = report(spool, &job);
+        (lines["r1@example.org"], lines["r0@example.org"])
+    };
+    let expected = ((Outcome::InDoubt, true), (Outcome::Cancelled, false));
+    assert_eq!(counts(&spool), expected);
+    drop(spool.own(XxRange::ALL).unwrap());
+    assert_eq!(counts(&spool), expected);
+}
