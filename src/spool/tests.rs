@@ -297,16 +297,21 @@ fn k_changes_between_two_owners_and_the_journal_is_honoured() {
     assert_eq!(spool.segments().unwrap(), []);
 }
 
+/// Flips bits in the header of one waiting chunk.
+fn damage_a_chunk(spool: &DirSpool, job: &JobId) {
+    let name = spool.view(job).unwrap().waiting[1].name;
+    let path = spool.layout.job(JobState::Active, job).chunk(name);
+    let mut bytes = RealFs.read(&path).unwrap();
+    bytes[20] ^= 0xff;
+    std::fs::write(&path, bytes).unwrap();
+}
+
 #[test]
 fn a_damaged_chunk_goes_to_quarantine_and_the_rest_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let spool = open(dir.path());
     let job = submit(&spool, "key", 9).unwrap();
-    let name = spool.view(&job).unwrap().waiting[1].name;
-    let path = spool.layout.job(JobState::Active, &job).chunk(name);
-    let mut bytes = RealFs.read(&path).unwrap();
-    bytes[20] ^= 0xff;
-    std::fs::write(&path, bytes).unwrap();
+    damage_a_chunk(&spool, &job);
     assert!(spool.check(&mut |_| {}).unwrap().is_damaged());
     let owner = spool.own(XxRange::ALL).unwrap();
     let mut sent = Vec::new();
@@ -483,11 +488,7 @@ fn a_quarantine_that_dies_anywhere_keeps_everybody_accounted_for() {
         let dir = tempfile::tempdir().unwrap();
         let spool = open(dir.path());
         let job = submit(&spool, "key", 9).unwrap();
-        let name = spool.view(&job).unwrap().waiting[1].name;
-        let path = spool.layout.job(JobState::Active, &job).chunk(name);
-        let mut bytes = RealFs.read(&path).unwrap();
-        bytes[20] ^= 0xff;
-        std::fs::write(&path, bytes).unwrap();
+        damage_a_chunk(&spool, &job);
         let fs = FaultyFs::new(Fault::Death, at);
         let faulty: Arc<dyn Fs> = Arc::new(fs.clone());
         let mut sent = Vec::new();
