@@ -3,6 +3,7 @@
 //! Names end in their unit, then their bound. The first paragraph of a comment says what the setting is,
 //! the second why its default is what it is; both go into the sample file and the docs.
 
+use super::mtas::MtaEntry;
 use super::value::{Bound, Field, OnDoubt, Setting, Value};
 use std::path::PathBuf;
 
@@ -53,7 +54,7 @@ settings! {
         /// Where the MTA listens.
         ///
         /// A local MTA: infeed looks up no MX and leaves the delivery to it.
-        address: String = "127.0.0.1:25", Bound::HostPort;
+        address: String = "127.0.0.1:25", Bound::MtaAddress;
         /// Infeeds: SMTP connections held open side by side.
         ///
         /// Eight saturate most MTAs on one disk; keep it below the MTA's own limit of processes.
