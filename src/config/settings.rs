@@ -127,6 +127,10 @@ settings! {
         ///
         /// Long enough for a restart. The recipients stay pending.
         wait_s: u64 = 300, Bound::Range { min: 0, max: 604_800 };
+        /// Time after which the daemon calls again on an MTA that refused us as a whole; 0: never.
+        ///
+        /// A 5xx at the greeting or to AUTH touches no recipient; `infeed mta resume` calls at once.
+        pause_probe_s: u64 = 300, Bound::Range { min: 0, max: 86_400 };
     }
 
     /// When deferred recipients (4xx) are tried again.
