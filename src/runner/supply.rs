@@ -302,6 +302,11 @@ impl State {
         self.groups.len() - 1
     }
 
+    /// Whether the job was met in this run, or is left alone by it.
+    pub fn known(&self, job: &JobId) -> bool {
+        self.jobs.contains_key(job) || self.met.contains_key(job) || self.left_alone.contains_key(job)
+    }
+
     /// What a job came to in this run.
     pub fn progress_of(&self, job: &JobId) -> JobProgress {
         let run = self.jobs.get(job).map(|run| run.counts);
