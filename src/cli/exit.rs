@@ -168,7 +168,12 @@ fn of_spool(error: &SpoolError) -> u8 {
         SpoolError::NoSpace { .. } | SpoolError::FileSystem { .. } => CANT_CREATE,
         SpoolError::BadJobId(_) => USAGE,
         SpoolError::NoSuchJob(_) => NO_INPUT,
-        SpoolError::Owned { .. } | SpoolError::Busy { .. } | SpoolError::SubmitUnderWay(_) => PENDING,
+        SpoolError::NotOurs { .. } => NO_PERMISSION,
+        SpoolError::Owned { .. }
+        | SpoolError::Busy { .. }
+        | SpoolError::TurnHeld { .. }
+        | SpoolError::BeingRead { .. }
+        | SpoolError::SubmitUnderWay(_) => PENDING,
         SpoolError::Damaged { .. }
         | SpoolError::NewerFormat { .. }
         | SpoolError::OtherMachine { .. }

@@ -10,6 +10,8 @@ mod dry_run;
 pub mod exit;
 pub mod jobs;
 pub mod make_list;
+pub mod pause;
+mod prune;
 pub mod report;
 pub mod send;
 mod session;
@@ -64,11 +66,14 @@ enum Command {
         Exit codes: 0 nothing is left (or another process drains), 75 recipients are pending,\n\
         69 the MTA is unavailable.")]
     Drain(drain::DrainArgs),
-    /// List the jobs with their counts
-    #[command(after_help = "Example:\n  infeed jobs --json")]
-    Jobs,
+    #[command(after_help = "Examples:\n  infeed jobs --json\n  infeed jobs prune --older-than-days 7")]
+    Jobs(jobs::JobsArgs),
     #[command(after_help = "Example:\n  infeed job report weekly-47 > report.csv")]
     Job(jobs::JobArgs),
+    #[command(after_help = "Example:\n  infeed pause --all --reason 'the MTA is being moved'")]
+    Pause(pause::PauseArgs),
+    #[command(after_help = "Example:\n  infeed resume --all")]
+    Resume(pause::ResumeArgs),
     #[command(
         after_help = "Example:\n  infeed sink --listen 127.0.0.1:2525 --ledger arrived.ndjson --latency-ms 5"
     )]
@@ -95,8 +100,10 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Send(args) => send::run(&args, global),
         Command::Submit(options) => submit::run(&options, global),
         Command::Drain(args) => drain::run(&args, global),
-        Command::Jobs => jobs::run_jobs(global),
+        Command::Jobs(args) => jobs::run_jobs(&args, global),
         Command::Job(args) => jobs::run_job(&args, global),
+        Command::Pause(args) => pause::run_pause(&args, global),
+        Command::Resume(args) => pause::run_resume(&args, global),
         Command::Sink(args) => tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()

@@ -172,6 +172,18 @@ settings! {
         shutdown_grace_ms: u64 = 30_000, Bound::Range { min: 0, max: 3_600_000 };
     }
 
+    /// When ended jobs go, with their message, recipients and report.
+    retention: Retention {
+        /// Days that an ended job is kept; 0 keeps it for ever.
+        ///
+        /// Long enough for a monthly look at the bounces. It is `serve` that removes, or `jobs prune`.
+        days: u64 = 30, Bound::Range { min: 0, max: 36_500 };
+        /// Files that are unlinked in a second, at most.
+        ///
+        /// A job of 10 million has 20,000 files: mail that is sent meanwhile needs the disk too.
+        unlinks_per_s_max: u64 = 1000, Bound::Range { min: 1, max: 1_000_000 };
+    }
+
     /// What a job does unless its submission says otherwise.
     job: Job {
         /// What becomes of a recipient when the connection is lost between the final dot and its reply.
