@@ -10,13 +10,14 @@ use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
 use super::mta::MtaOption;
+use super::pause::standstill_text;
 use super::session::{self, GlobalOptions, Session, print, print_json};
 use super::{counts, exit};
 use crate::control;
 use crate::runner::{self, DrainConfig, DrainReport, Ended, Progress, ProgressSnapshot, RunnerError};
 use crate::sink::{Sink, SinkConfig};
 use crate::slice::{XxRange, parse_slices};
-use crate::spool::{DirSpool, JobId, JobState, SpoolError};
+use crate::spool::{DirSpool, JobId, JobState, SpoolError, Standstill};
 
 /// How to drain.
 #[derive(Debug, Clone, Args)]
@@ -60,6 +61,8 @@ pub enum Drained {
     Owned(String),
     /// There was nothing to send, and nobody was asked to.
     Nothing,
+    /// `pause --all` holds: nobody was asked to.
+    Standstill(Standstill),
     Ended(DrainReport),
 }
 
@@ -85,6 +88,9 @@ pub fn drain(
     options: &DrainOptions,
     job: Job,
 ) -> anyhow::Result<Drained> {
+    if let Some(standstill) = spool.standstill()? {
+        return Ok(Drained::Standstill(standstill));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -282,6 +288,12 @@ pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
             Ok(exit::DONE)
         }
         Drained::Nothing => Ok(exit::DONE),
+        Drained::Standstill(standstill) => {
+            if session.json {
+                print_json(&json!({ "spool": session.spool_dir, "ended": "standstill", "settled": 0 }))?;
+            }
+            Err(exit::coded(exit::PENDING, standstill_text(&standstill)))
+        }
         Drained::Ended(report) => {
             let code = exit_code(&report.ended, report.unfinished);
             if session.json {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::config::{ConfigError, ConfigErrors};
+use crate::control::ControlError;
 use crate::intake::IntakeError;
 use crate::intake::submit::SubmitError;
 use crate::runner::RunnerError;
@@ -105,6 +106,9 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
         if let Some(RunnerError::Spool(error)) = cause.downcast_ref::<RunnerError>() {
             return of_spool(error);
         }
+        if let Some(error) = cause.downcast_ref::<ControlError>() {
+            return super::control::exit_code(error);
+        }
         if let Some(error) = cause.downcast_ref::<SinkError>() {
             return error.exit_code();
         }
@@ -127,7 +131,7 @@ pub fn of_config(is_usage: bool) -> u8 {
 }
 
 /// No permission where that is the reason, else `code`.
-fn of_io(error: &io::Error, code: u8) -> u8 {
+pub(super) fn of_io(error: &io::Error, code: u8) -> u8 {
     if error.kind() == io::ErrorKind::PermissionDenied { NO_PERMISSION } else { code }
 }
 
@@ -167,7 +171,7 @@ fn of_intake(error: &IntakeError) -> u8 {
     }
 }
 
-fn of_spool(error: &SpoolError) -> u8 {
+pub(super) fn of_spool(error: &SpoolError) -> u8 {
     match error {
         SpoolError::Io { what, source, .. } => {
             of_io(source, if *what == "create" { CANT_CREATE } else { IO_ERROR })
@@ -176,7 +180,12 @@ fn of_spool(error: &SpoolError) -> u8 {
         SpoolError::NoSpace { .. } | SpoolError::FileSystem { .. } => CANT_CREATE,
         SpoolError::BadJobId(_) => USAGE,
         SpoolError::NoSuchJob(_) => NO_INPUT,
-        SpoolError::Owned { .. } | SpoolError::Busy { .. } | SpoolError::SubmitUnderWay(_) => PENDING,
+        SpoolError::NotOurs { .. } => NO_PERMISSION,
+        SpoolError::Owned { .. }
+        | SpoolError::Busy { .. }
+        | SpoolError::TurnHeld { .. }
+        | SpoolError::BeingRead { .. }
+        | SpoolError::SubmitUnderWay(_) => PENDING,
         SpoolError::Damaged { .. }
         | SpoolError::NewerFormat { .. }
         | SpoolError::OtherMachine { .. }

@@ -4,6 +4,7 @@
 //! code (see [`exit`]); an error travels up to `main`, which prints it.
 
 pub mod config;
+mod control;
 mod counts;
 pub mod drain;
 mod dry_run;
@@ -11,11 +12,16 @@ pub mod exit;
 pub mod jobs;
 pub mod make_list;
 mod mta;
+mod owner;
+pub mod pause;
+mod prune;
 pub mod report;
 pub mod send;
+pub mod serve;
 mod session;
 pub mod sink;
 pub mod spool;
+pub mod status;
 pub mod submit;
 
 use anyhow::Context;
@@ -65,11 +71,14 @@ enum Command {
         Exit codes: 0 nothing is left (or another process drains), 75 recipients are pending,\n\
         69 the MTA is unavailable.")]
     Drain(drain::DrainArgs),
-    /// List the jobs with their counts
-    #[command(after_help = "Example:\n  infeed jobs --json")]
-    Jobs,
+    #[command(after_help = "Examples:\n  infeed jobs --json\n  infeed jobs prune --older-than-days 7")]
+    Jobs(jobs::JobsArgs),
     #[command(after_help = "Example:\n  infeed job report weekly-47 > report.csv")]
     Job(jobs::JobArgs),
+    #[command(after_help = "Example:\n  infeed pause --all --reason 'the MTA is being moved'")]
+    Pause(pause::PauseArgs),
+    #[command(after_help = "Example:\n  infeed resume --all")]
+    Resume(pause::ResumeArgs),
     #[command(
         after_help = "Example:\n  infeed sink --listen 127.0.0.1:2525 --ledger arrived.ndjson --latency-ms 5"
     )]
@@ -96,8 +105,14 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Send(args) => send::run(&args, global),
         Command::Submit(options) => submit::run(&options, global),
         Command::Drain(args) => drain::run(&args, global),
-        Command::Jobs => jobs::run_jobs(global),
+        Command::Serve(args) => serve::run(&args, global),
+        Command::Status => status::run(global),
+        Command::Reload => status::run_reload(global),
+        Command::Mta(args) => status::run_mta(&args, global),
+        Command::Jobs(args) => jobs::run_jobs(&args, global),
         Command::Job(args) => jobs::run_job(&args, global),
+        Command::Pause(args) => pause::run_pause(&args, global),
+        Command::Resume(args) => pause::run_resume(&args, global),
         Command::Sink(args) => tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()

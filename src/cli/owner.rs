@@ -60,6 +60,10 @@ pub async fn own(
 }
 
 impl Owned {
+    pub fn owner(&self) -> &<DirSpool as Spool>::Owner {
+        &self.owner
+    }
+
     /// Drains until the run ends; then the socket goes, and the slices.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::counts::{counts_json, counts_text, paused_reason, remedy};
 use super::drain::{self, DrainOptions, Drained, Job, drain_json, ended_reason, rate};
 use super::exit;
+use super::pause::standstill_text;
 use super::session::{GlobalOptions, Session, print, print_json};
 use super::submit::SubmitOptions;
 use crate::slice::XxRange;
@@ -57,6 +58,10 @@ pub fn run(args: &SendArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
             );
             exit::PENDING
         }
+        Drained::Standstill(standstill) => {
+            eprintln!("infeed: {}; job {} is committed", standstill_text(standstill), view.job);
+            exit::PENDING
+        }
         Drained::Nothing if view.counts.unfinished() > 0 => exit::PENDING,
         Drained::Nothing => exit::DONE,
         Drained::Ended(report) => {
@@ -105,6 +110,7 @@ fn summary(view: &JobView, drained: &Drained, session: &Session) -> anyhow::Resu
                 no_drain_json("owned", &mut object);
                 object.insert("owner".into(), json!(owner));
             }
+            Drained::Standstill(_) => no_drain_json("standstill", &mut object),
             Drained::Nothing => no_drain_json("nothing_to_send", &mut object),
         }
         object.insert("state".into(), json!(view.state.as_str()));

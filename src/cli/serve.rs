@@ -93,7 +93,7 @@ async fn serve(
     tasks.spawn(aside.clone().reload(hangups, reloads));
     tasks.spawn(watchdog(owned.handle.clone()));
     tasks.spawn(tell_status(owned.handle.clone()));
-    let (retention, ended) = (session::retention(&session.config), stop.clone());
+    let (retention, ended) = (session::retention_settings(&session.config), stop.clone());
     let housekeeping = tokio::spawn(retention::run(spool.clone(), retention, ended));
 
     let report = owned.drain(config, Arc::clone(&progress), stop).await;

@@ -15,7 +15,7 @@ use crate::infeed::StreakLimits;
 use crate::infeed::{InfeedConfig, Timeouts};
 use crate::intake::address::check_domain_only;
 use crate::runner::{MtaConfig, RetryPolicy};
-use crate::spool::{DirSpool, Settings};
+use crate::spool::{DirSpool, RetentionSettings, Settings};
 
 /// The options that all commands share.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -253,4 +253,10 @@ pub fn retry_policy(config: &Config) -> RetryPolicy {
         delay_s_max: retry.delay_s_max,
         expire_after_s: retry.expire_after_s,
     }
+}
+
+/// When ended jobs go.
+pub fn retention_settings(config: &Config) -> RetentionSettings {
+    let retention = &config.retention;
+    RetentionSettings { days: retention.days, unlinks_per_s_max: retention.unlinks_per_s_max }
 }

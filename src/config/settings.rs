@@ -177,6 +177,30 @@ settings! {
         shutdown_grace_ms: u64 = 30_000, Bound::Range { min: 0, max: 3_600_000 };
     }
 
+    /// When ended jobs go, with their message, recipients and report.
+    retention: Retention {
+        /// Days that an ended job is kept; 0 keeps it for ever.
+        ///
+        /// Long enough for a monthly look at the bounces. It is `serve` that removes, or `jobs prune`.
+        days: u64 = 30, Bound::Range { min: 0, max: 36_500 };
+        /// Files that are unlinked in a second, at most.
+        ///
+        /// A job of 10 million has 20,000 files: mail that is sent meanwhile needs the disk too.
+        unlinks_per_s_max: u64 = 1000, Bound::Range { min: 1, max: 1_000_000 };
+    }
+
+    /// How a running infeed is talked to.
+    control: Control {
+        /// A second control socket of the daemon, for people who may not read the spool.
+        ///
+        /// One in the spool's folder is always there, for the spool's owner alone.
+        socket: Option<PathBuf> = None, Bound::Path { example: "/run/infeed/control.sock" };
+        /// The group that may use that second socket.
+        ///
+        /// Unset, it is for the daemon's user alone. Whoever may use it can pause and cancel every job.
+        socket_group: Option<String> = None, Bound::Any;
+    }
+
     /// What a job does unless its submission says otherwise.
     job: Job {
         /// What becomes of a recipient when the connection is lost between the final dot and its reply.

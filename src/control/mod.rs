@@ -25,7 +25,7 @@ mod status;
 
 pub use client::Client;
 pub use error::ControlError;
-pub use protocol::{JobCounts, Reply, Request, Went};
+pub use protocol::{AllPaused, JobCounts, Reply, Request, Went};
 pub use server::{Desk, Served, serve};
 pub use signals::{hangups, stop_on_signals};
 pub use socket::{Listening, Place};

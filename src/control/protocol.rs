@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::runner::JobProgress;
+use crate::spool::{DirSpool, JobState, Outcome, SpoolError, Standstill};
 
 /// Octets of a request, at most.
 pub const REQUEST_BYTES_MAX: u64 = 64 * 1024;
@@ -40,11 +41,12 @@ pub enum Request {
     Remove {
         job: String,
     },
-    /// Nothing begins any more, until `resume_all`: a list of [`Went`].
+    /// Nothing begins any more, until `resume_all`: [`AllPaused`].
     PauseAll {
         #[serde(default)]
         reason: Option<String>,
     },
+    /// [`AllPaused`], of what ended: none where nothing was paused.
     ResumeAll,
     /// Call again on an MTA that refused us as a whole; on all without a name. Answers how many were paused.
     ResumeMta {
@@ -75,6 +77,51 @@ pub struct JobCounts {
     pub standstill: bool,
     /// What holds the run up.
     pub note: Option<String>,
+}
+
+/// `pause --all` and `resume --all`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllPaused {
+    /// The standstill that holds now, or that ended.
+    pub standstill: Option<Standstill>,
+    /// Whether this request made it so.
+    pub changed: bool,
+    pub went: Vec<Went>,
+    /// Jobs that can't be read.
+    pub unreadable: Vec<String>,
+}
+
+impl AllPaused {
+    /// With the counts as the spool has them; `in_flight` says how many of a job are in transactions now.
+    /// Blocks on the disk.
+    ///
+    /// # Errors
+    /// The spool's.
+    pub fn of(
+        spool: &DirSpool,
+        standstill: Option<Standstill>,
+        changed: bool,
+        in_flight: impl Fn(&crate::spool::JobId) -> u64,
+    ) -> Result<Self, SpoolError> {
+        let mut all = Self { standstill, changed, went: Vec::new(), unreadable: Vec::new() };
+        for view in spool.views_of(&[JobState::Active])? {
+            match view {
+                Ok(view) => {
+                    let unfinished = view.counts.unfinished();
+                    let in_flight = in_flight(&view.job).min(unfinished);
+                    all.went.push(Went {
+                        job: view.job.to_string(),
+                        recipients: view.meta.recipients,
+                        accepted: view.counts.of(Outcome::Accepted),
+                        in_flight,
+                        waiting: unfinished - in_flight,
+                    });
+                }
+                Err(e) => all.unreadable.push(e.to_string()),
+            }
+        }
+        Ok(all)
+    }
 }
 
 /// What of an active job went before everything was paused.

@@ -12,12 +12,12 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::protocol::{JobCounts, REQUEST_BYTES_MAX, Reply, Request, Went};
+use super::protocol::{AllPaused, JobCounts, REQUEST_BYTES_MAX, Reply, Request};
 use super::socket::Listening;
 use super::status::Status;
 use crate::clock::{self, Micros};
 use crate::runner::{RunEnded, RunHandle};
-use crate::spool::{Change, DirSpool, JobId, JobState, Outcome, Requested, SpoolError};
+use crate::spool::{Change, DirSpool, JobId, Requested, SpoolError, Standstill};
 
 /// How long a request may take to arrive.
 const REQUEST_WAIT: Duration = Duration::from_secs(10);
@@ -169,7 +169,7 @@ impl Desk {
             }
             Request::Progress { job } => ok(self.progress(job.parse()?).await?),
             Request::Pause { job, reason } => {
-                let reason = reason.unwrap_or_else(|| "`infeed job pause`".to_owned());
+                let reason = reason.unwrap_or_else(|| "paused by hand".to_owned());
                 self.change(job.parse()?, Change::Pause { reason }).await
             }
             Request::Resume { job, accept_refusals } => {
@@ -181,15 +181,18 @@ impl Desk {
                 ok(blocking(move || spool.remove(&job)).await?)
             }
             Request::PauseAll { reason } => {
-                let reason = reason.unwrap_or_else(|| "`infeed pause --all`".to_owned());
-                blocking(move || spool.pause_all(&reason)).await?;
+                let reason = reason.unwrap_or_else(|| "paused by hand".to_owned());
+                let before = blocking(move || spool.standstill()).await?;
+                let spool = self.spool.clone();
+                let standstill = blocking(move || spool.pause_all(&reason)).await?;
                 self.run.nudge().await?;
-                ok(self.went().await?)
+                ok(self.all_paused(Some(standstill), before.is_none()).await?)
             }
             Request::ResumeAll => {
-                blocking(move || spool.resume_all()).await?;
+                let ended = blocking(move || spool.resume_all()).await?;
                 self.run.nudge().await?;
-                ok(())
+                let changed = ended.is_some();
+                ok(self.all_paused(ended, changed).await?)
             }
             Request::ResumeMta { mta } => ok(self.run.resume_mta(mta).await?),
             Request::Reload => self.reload().await,
@@ -253,24 +256,11 @@ impl Desk {
         }
     }
 
-    /// What went of each active job before everything stood still.
-    async fn went(&self) -> Result<Vec<Went>, Trouble> {
-        let spool = self.spool.clone();
-        // the counts are of the moment in which nothing begins any more
+    /// What went of each active job, as of a moment in which nothing begins any more.
+    async fn all_paused(&self, standstill: Option<Standstill>, changed: bool) -> Result<AllPaused, Trouble> {
         let run = self.run.status().await?;
-        let views = blocking(move || spool.unfinished_views()).await?;
-        let mut went = Vec::new();
-        for view in views.into_iter().flatten().filter(|view| view.state == JobState::Active) {
-            let in_flight = run.in_flight_of(&view.job).min(view.counts.unfinished());
-            went.push(Went {
-                job: view.job.to_string(),
-                recipients: view.meta.recipients,
-                accepted: view.counts.of(Outcome::Accepted),
-                in_flight,
-                waiting: view.counts.unfinished() - in_flight,
-            });
-        }
-        Ok(went)
+        let spool = self.spool.clone();
+        Ok(blocking(move || AllPaused::of(&spool, standstill, changed, |job| run.in_flight_of(job))).await?)
     }
 
     async fn reload(&self) -> Result<Reply, Trouble> {

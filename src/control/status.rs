@@ -137,7 +137,13 @@ impl Status {
     /// # Errors
     /// The spool's.
     pub fn of_spool(spool: &DirSpool) -> Result<Self, SpoolError> {
-        let space = spool.space()?;
+        let (space, settings) = (spool.space()?, spool.settings());
+        let space = SpaceLine {
+            bytes_free: space.bytes_free,
+            inodes_free: (space.inodes_free < u64::MAX).then_some(space.inodes_free),
+            bytes_free_min: settings.free_bytes_min,
+            inodes_free_min: settings.free_inodes_min,
+        };
         let mut status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             spool: spool.root().display().to_string(),
@@ -172,7 +178,7 @@ impl Status {
         let now = clock::now_us();
         status.jobs.done = spool.count(JobState::Done)?;
         status.jobs.cancelled = spool.count(JobState::Cancelled)?;
-        for view in spool.unfinished_views()? {
+        for view in spool.views_of(&[JobState::Active, JobState::Paused])? {
             match view {
                 Ok(view) => status.add_job(&view, now),
                 Err(e) => status.damaged.push(e.to_string()),

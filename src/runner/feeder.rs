@@ -132,7 +132,7 @@ impl<O: Owner> Feeder<O> {
     async fn scan(&mut self) -> Result<(), SpoolError> {
         self.scanned = Some(Instant::now());
         let found = self.supply.owner.scan().await?;
-        let standstill = false;
+        let standstill = self.supply.owner.standstill()?.is_some();
         {
             let mut state = self.supply.lock();
             state.standstill = standstill;

@@ -18,6 +18,9 @@ use super::submission::{Begin, Submission};
 use crate::clock;
 use crate::slice::XxRange;
 
+mod retention;
+mod state;
+
 fn settings() -> Settings {
     Settings {
         chunk_recipients_max: 3,
