@@ -21,7 +21,6 @@ use crate::spool::{DirSpool, JobId, JobState, SpoolError};
 /// How to drain.
 #[derive(Debug, Clone, Args)]
 pub struct DrainOptions {
-    /// Infeeds: SMTP connections side by side [default: mta.connections]
     #[arg(long, value_name = "N")]
     pub connections: Option<usize>,
     /// End after K recipients; the rest stays pending
@@ -35,7 +34,7 @@ pub struct DrainOptions {
 /// Send what is due, and end
 #[derive(Debug, Clone, Args)]
 pub struct DrainArgs {
-    /// The MTA: HOST:PORT, or `sink` for rehearsals into the built-in one [default: mta.address]
+    /// HOST:PORT, or `sink` for rehearsals into the built-in one
     #[arg(long, value_name = "MTA")]
     pub mta: Option<String>,
     /// Drain a part of the queue: A-B or A, of spool.slices; others may drain the rest

@@ -33,7 +33,7 @@ pub struct SubmitOptions {
     /// The message is a template over the columns: {{ first_name }}
     #[arg(long)]
     pub merge: bool,
-    /// The MTA: HOST:PORT, or `sink` for a rehearsal into the built-in one [default: mta.address]
+    /// HOST:PORT, or `sink` for a rehearsal into the built-in one
     #[arg(long, value_name = "MTA")]
     pub mta: Option<String>,
 
@@ -49,7 +49,6 @@ pub struct SubmitOptions {
     /// How much of the message a delivery report returns
     #[arg(long, value_enum, value_name = "PART", help_heading = "Envelope")]
     pub ret: Option<Ret>,
-    /// When a connection is lost between the final dot and its reply [default: job.on_doubt]
     #[arg(long, value_enum, value_name = "WHAT", help_heading = "Envelope")]
     pub on_doubt: Option<config::OnDoubt>,
 

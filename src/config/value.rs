@@ -220,6 +220,29 @@ impl Setting {
         format!("{}.{}", self.group, self.name)
     }
 
+    /// What it is: one sentence or two.
+    pub fn what(&self) -> String {
+        self.paragraph(0)
+    }
+
+    /// Why its default is what it is, or what happens without one.
+    pub fn why(&self) -> String {
+        self.paragraph(1)
+    }
+
+    fn paragraph(&self, number: usize) -> String {
+        let paragraph = self.doc.trim().split("\n\n").nth(number).unwrap_or_default();
+        paragraph.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    }
+
+    /// What values it takes.
+    pub fn takes(&self) -> String {
+        match self.bound {
+            Bound::Any => self.kind.name().to_owned(),
+            bound => bound.to_string(),
+        }
+    }
+
     /// The environment variable that sets it.
     pub fn variable(&self) -> String {
         format!("INFEED_{}_{}", self.group, self.name).to_ascii_uppercase()
