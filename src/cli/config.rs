@@ -18,7 +18,7 @@ pub struct ConfigOptions {
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
 
-    /// Set one setting, such as mta.connections=4 (may be repeated)
+    /// Set one setting, such as mta.connections=4, or mta.NAME.connections=4 of one MTA (may be repeated)
     #[arg(long, value_name = "GROUP.NAME=VALUE", global = true)]
     pub set: Vec<String>,
 }
@@ -269,6 +269,61 @@ mod tests {
         let wait = settings.iter().find(|s| s["name"] == "mta.wait_s").expect("there");
         assert_eq!(wait["value"], 7);
         assert_eq!(wait["from"], json!({ "source": "file", "path": path, "line": 2 }));
+    }
+
+    const TWO: &str =
+        "[[mta]]\nname = 'a'\naddress = 'a:25'\n[[mta]]\nname = 'b'\nweight = 2\naddress = 'b:25'\n";
+
+    #[test]
+    fn show_says_each_mtas_values_and_their_origins_in_a_file_that_says_the_same() {
+        let file = file_with(TWO);
+        let path = file.path().to_str().expect("UTF-8");
+        let line = ["--config", path, "--set", "mta.b.wait_s=3", "--set", "mta.connections=5", "show"];
+        let (_, out) = run_line(&line).expect("shown");
+        let second = &out[out.rfind("[[mta]]").expect("two tables")..];
+        let row = |name: &str| second.lines().find(|line| line.starts_with(name)).expect(name);
+        assert!(row("name = \"b\"").ends_with(&format!("# {path}:5")), "{out}");
+        assert!(row("weight = 2").ends_with(&format!("# {path}:6")), "{out}");
+        assert!(row("wait_s = 3").ends_with("# command line --set"), "{out}");
+        assert!(row("connections = 5").ends_with("# command line --set"), "{out}");
+        assert!(row("data_timeout_ms").ends_with("# default"), "{out}");
+
+        let again = file_with(&out);
+        let load = |path: &std::path::Path| {
+            config::load(&Request::of_file(path), &Environment::default()).expect("good").config.mta_entries
+        };
+        let mut expected = load(file.path());
+        expected.iter_mut().for_each(|entry| entry.settings.connections = 5);
+        expected[1].settings.wait_s = 3;
+        assert_eq!(load(again.path()), expected);
+    }
+
+    #[test]
+    fn show_as_json_lists_the_mtas() {
+        let mtas = |line: &[&str]| -> Vec<serde_json::Value> {
+            let (_, out) = run_line(line).expect("shown");
+            let shown: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+            shown["mtas"].as_array().expect("a list").clone()
+        };
+        let file = file_with(TWO);
+        let path = file.path().to_str().expect("UTF-8");
+        let two = mtas(&["--config", path, "show", "--json"]);
+        assert_eq!((two.len(), &two[1]["name"], &two[1]["weight"]), (2, &json!("b"), &json!(2)));
+        let settings = two[1]["settings"].as_array().expect("a list");
+        let address = settings.iter().find(|s| s["name"] == "address").expect("there");
+        assert_eq!(address["value"], "b:25");
+        assert_eq!(address["from"], json!({ "source": "file", "path": path, "line": 7 }));
+        let one = mtas(&["show", "--json", "--config", "/dev/null"]);
+        assert_eq!((one.len(), &one[0]["name"]), (1, &json!("mta")));
+    }
+
+    #[test]
+    fn the_sample_as_json_lists_every_setting() {
+        let (_, out) = run_line(&["sample", "--json"]).expect("printed");
+        let sample: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        let settings = sample["settings"].as_array().expect("a list");
+        assert_eq!(settings.len(), config::table().len());
+        assert!(settings.iter().all(|s| s["what"].is_string() && s["takes"].is_string()), "{out}");
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(super) fn after_help() -> String {
         infeed send newsletter.eml --merge --to list.csv --dry-run     look first\n  \
         infeed send newsletter.eml --merge --to list.csv               the real thing\n\n\
         Exit codes: {}.",
-        codes.join(", ")
+        codes.join("; ")
     )
 }
 

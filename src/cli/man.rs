@@ -72,17 +72,26 @@ fn pages() -> io::Result<Vec<Page>> {
     command.build();
     let mut pages = Vec::new();
     add_pages(&command, &mut pages)?;
-    pages.push(Page { name: "infeed.toml".to_owned(), section: "5", text: settings::page()? });
+    pages.push(Page { name: "infeed.toml".to_owned(), section: "5", text: ascii(&settings::page()?) });
     Ok(pages)
 }
 
 fn add_pages(command: &Command, pages: &mut Vec<Page>) -> io::Result<()> {
     let name = command.get_display_name().unwrap_or(command.get_name()).to_owned();
-    pages.push(Page { name, section: "1", text: page(command)? });
+    pages.push(Page { name, section: "1", text: ascii(&page(command)?) });
     for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         add_pages(sub, pages)?;
     }
     Ok(())
+}
+
+/// The page with all that is not ASCII as groff and mandoc name it, for those that are told no encoding.
+fn ascii(page: &[u8]) -> Vec<u8> {
+    let mut out = String::with_capacity(page.len());
+    for c in String::from_utf8_lossy(page).chars() {
+        if c.is_ascii() { out.push(c) } else { out.push_str(&format!("\\[u{:04X}]", u32::from(c))) }
+    }
+    out.into_bytes()
 }
 
 fn source() -> String {
@@ -94,7 +103,9 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
     let man = Man::new(command.clone()).source(source()).manual(MANUAL);
     man.render_title(&mut out)?;
     man.render_name_section(&mut out)?;
-    man.render_synopsis_section(&mut out)?;
+    let mut roff = Roff::default();
+    synopsis(&mut roff, command);
+    roff.to_writer(&mut out)?;
     man.render_description_section(&mut out)?;
     man.render_options_section(&mut out)?;
     if command.has_subcommands() {
@@ -110,6 +121,13 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
     see_also(&mut roff, command, is_whole);
     roff.to_writer(&mut out)?;
     Ok(out)
+}
+
+/// As in the help: the options have a section of their own.
+fn synopsis(roff: &mut Roff, command: &Command) {
+    let usage = command.clone().render_usage().to_string();
+    roff.control("SH", ["SYNOPSIS"]);
+    verbatim(roff, usage.trim_start_matches("Usage:").trim());
 }
 
 /// The paragraphs after the options, each under the heading that it wants.

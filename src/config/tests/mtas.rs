@@ -197,6 +197,33 @@ proptest! {
 }
 
 #[test]
+fn the_samples_example_uncommented_is_good_in_place_of_the_one_table() {
+    let sample = sample();
+    let (before, rest) = sample.split_once("[mta]\n").expect("the one table");
+    let (_, rest) = rest.split_once("# [[mta]]\n").expect("the example");
+    let (example, after) = rest.split_once("\n\n").expect("the next group");
+    let example: String = example
+        .lines()
+        .map(|line| format!("{}\n", line.strip_prefix("#").expect("a comment").trim()))
+        .collect();
+    let config = load_text(&format!("{before}[[mta]]\n{example}\n{after}")).expect("good").config;
+    assert_eq!(summary(&config), [("primary", 1, "127.0.0.1:25", 8), ("second", 2, "127.0.0.1:10025", 4)]);
+    let from_docs = markdown();
+    let (_, block) = from_docs.split_once("```toml\n").expect("an example");
+    let (block, _) = block.split_once("```").expect("its end");
+    assert_eq!(load_text(block).expect("good").config, config);
+}
+
+#[test]
+fn what_a_table_of_several_takes_beside_the_group_has_words_and_no_name_of_the_groups() {
+    for own in mta_table_own() {
+        assert!(own.what().len() > 10 && own.why().len() > 10, "{}", own.name);
+        assert_eq!(own.check(&own.default), Ok(()), "{}", own.name);
+        assert!(!table().iter().any(|s| s.group == "mta" && s.name == own.name), "{}", own.name);
+    }
+}
+
+#[test]
 fn names_of_mtas_are_told_from_rubbish() {
     let name = |text: &str| Bound::MtaName.holds(&Value::Text(text.into()));
     for good in ["a", "primary", "mx-1.example_2", "mta", "9", "Sink"] {
