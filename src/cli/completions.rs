@@ -61,6 +61,7 @@ _infeed_without_space() {
     if [[ ${#COMPREPLY[@]} -gt 0 && ${COMPREPLY[0]} == *= ]]; then
         compopt -o nospace 2> /dev/null
     fi
+    return 0
 }
 complete -F _infeed_without_space -o bashdefault -o default infeed
 "#;

@@ -114,12 +114,12 @@ A value is taken from the first of these that gives it:
 4. the default.
 
 `infeed config sample` prints a commented file to start from, `infeed config check FILE` says all that is
-wrong with one (exit code 78), and `infeed config show` says which value is in force and where it came from.
+wrong with one, and `infeed config show` says which value is in force and where it came from.
 A name that infeed doesn't know is an error, with the place and the nearest name that it knows. Names end in
 their unit (`_ms`, `_s`, `_bytes`) and then their bound (`_min`, `_max`). A bad value in the file or the
 environment ends a command with exit code 78, one on the command line with 64.
 
-`infeed man` makes these settings into a man page too, `infeed.toml(5)`.
+The man page `infeed.toml(5)` says the same; `infeed man --output /usr/local/share/man` writes it.
 ";
 
 const SEVERAL: &str = "

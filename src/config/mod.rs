@@ -26,6 +26,7 @@ mod mtas;
 mod nearest;
 pub mod settings;
 mod spool_dir;
+mod text;
 mod value;
 
 pub(crate) use docs::spoken;
