@@ -32,7 +32,7 @@ pub enum ConfigError {
     BadValue { origin: Origin, name: String, wrong: String, want: String },
 
     #[error("{low} is more than {high}: {why}")]
-    Relation { low: Side, high: Side, why: &'static str },
+    Relation { low: Box<Side>, high: Box<Side>, why: &'static str },
 
     #[error("{origin}: this [[mta]] has no name; give it one: name = \"primary\"")]
     MtaWithoutName { origin: Origin },
@@ -43,7 +43,7 @@ pub enum ConfigError {
     SameMtaName { origin: Origin, name: String, first_line: usize },
 
     #[error("{second} is the address of {first}: give each MTA its own, or drop one of the two")]
-    SameMtaAddress { first: Side, second: Side },
+    SameMtaAddress { first: Box<Side>, second: Box<Side> },
 
     #[error("{origin}: mta.{name} is for one of several MTAs: it belongs in a [[mta]] table")]
     OnlyInMtaTable { origin: Origin, name: String },

@@ -231,7 +231,7 @@ pub fn load(request: &Request, environment: &Environment) -> Result<Loaded, Conf
 }
 
 /// The relations over the settings at large, and over those of each `[[mta]]` where it has its own.
-fn broken(loaded: &Loaded) -> Vec<(Side, Side, &'static str)> {
+fn broken(loaded: &Loaded) -> Vec<(Box<Side>, Box<Side>, &'static str)> {
     let mut found = Vec::new();
     for (low, high, why) in broken_relations(&loaded.config) {
         let side = |full: &str| side(&loaded.config, full.to_owned(), full, loaded.origin(full));
@@ -345,7 +345,7 @@ fn unknown(origin: Origin, name: String) -> ConfigError {
 }
 
 /// One side of a relation: the setting `full` of `config`, called `name`.
-fn side(config: &Config, name: String, full: &str, origin: Origin) -> Side {
+fn side(config: &Config, name: String, full: &str, origin: Origin) -> Box<Side> {
     let value = full.split_once('.').and_then(|(group, name)| config.value(group, name));
-    Side { name, value: value.unwrap_or(Value::Unset), origin }
+    Box::new(Side { name, value: value.unwrap_or(Value::Unset), origin })
 }

@@ -160,10 +160,12 @@ fn put(entry: &mut MtaEntry, setting: &Setting, value: &Value) {
 
 /// Two entries of one address are one MTA, which would get both entries' connections.
 fn same_addresses(loaded: &Loaded, entries: &[MtaEntry]) -> Vec<ConfigError> {
-    let side = |entry: &MtaEntry| Side {
-        name: format!("mta.{}.address", entry.name),
-        value: Value::Text(entry.settings.address.clone()),
-        origin: loaded.entry_origin(&entry.name, "address"),
+    let side = |entry: &MtaEntry| {
+        Box::new(Side {
+            name: format!("mta.{}.address", entry.name),
+            value: Value::Text(entry.settings.address.clone()),
+            origin: loaded.entry_origin(&entry.name, "address"),
+        })
     };
     let mut errors = Vec::new();
     for (i, second) in entries.iter().enumerate() {

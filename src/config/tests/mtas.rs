@@ -175,6 +175,31 @@ fn a_choice_is_a_name_an_address_or_a_new_address() {
 
 proptest! {
     #[test]
+    fn the_value_of_an_entry_is_that_of_its_first_source(
+        by_name in any::<bool>(), set in any::<bool>(), variable in any::<bool>(), table in any::<bool>()
+    ) {
+        let line = |said: bool| if said { "connections = 2\n" } else { "" };
+        let text = format!("[[mta]]\nname = 'a'\naddress = 'a:25'\n{}{}", line(table), "[[mta]]\nname = 'b'\n");
+        let sets: Vec<&str> = [(set, "mta.connections=4"), (by_name, "mta.a.connections=5")]
+            .into_iter()
+            .filter_map(|(said, text)| said.then_some(text))
+            .collect();
+        let value = if variable { "3" } else { "" };
+        let loaded = load_with(&text, &sets, Environment::from([("INFEED_MTA_CONNECTIONS", value)]));
+        let config = loaded.expect("good").config;
+        let base = if set { 4 } else if variable { 3 } else { 8 };
+        let expected = match (by_name, set || variable, table) {
+            (true, ..) => 5,
+            (false, true, _) => base,
+            (false, false, true) => 2,
+            (false, false, false) => 8,
+        };
+        prop_assert_eq!(config.mta_entries[0].settings.connections, expected);
+        prop_assert_eq!(config.mta_entries[1].settings.connections, base);
+        prop_assert_eq!(config.mta.connections, base);
+    }
+
+    #[test]
     fn what_is_selected_has_no_name_and_no_address_twice(
         choices in proptest::collection::vec("a|b\\.1|a:25|c:[12]|unix:/run/[bc]|x", 0..5)
     ) {
