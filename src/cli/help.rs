@@ -40,6 +40,8 @@ pub(super) fn after_help() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
+
     use crate::config::{SETTING_FLAGS, Setting, Value};
 
     /// Every argument of every command, with the command's name.
@@ -91,6 +93,17 @@ mod tests {
                 let names_it = help.contains(&setting.full_name()) && help.contains("[default");
                 assert!(is_described || !names_it, "{command} {}: {help}", arg.get_id());
             }
+        }
+    }
+
+    #[test]
+    fn what_a_command_takes_for_a_setting_is_described_by_that_setting() {
+        let cli = Cli::try_parse_from(["infeed", "send", "letter.eml", "--to", "list.csv"])
+            .expect("a command line");
+        let crate::cli::Command::Send(args) = cli.command else { panic!("not send") };
+        for (setting, _, flag) in [args.submit.flags(), args.drain.flags()].concat() {
+            let known = config::setting_of_flag(flag.trim_start_matches("--"));
+            assert_eq!(known.map(Setting::full_name).as_deref(), Some(setting), "{flag}");
         }
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{ConfigError, ConfigErrors, Side};
 use super::file::MtaTable;
-use super::mtas::{self, MtaEntry, mta_and_setting, mta_table};
+use super::mtas::{self, MtaEntry, mta_and_setting, mta_table, mta_table_own};
 use super::nearest::nearest_setting;
 use super::settings::{Config, GROUPS, broken_relations};
 use super::value::{Setting, Value};
@@ -340,6 +340,10 @@ fn find_setting(full_name: &str) -> Option<&'static Setting> {
 }
 
 fn unknown(origin: Origin, name: String) -> ConfigError {
+    if let Some(own) = name.strip_prefix("mta.").filter(|own| mta_table_own().iter().any(|s| s.name == *own))
+    {
+        return ConfigError::OnlyInMtaTable { origin, name: own.to_owned() };
+    }
     let nearest = nearest_setting(&name);
     ConfigError::UnknownSetting { origin, name, nearest }
 }

@@ -3,7 +3,7 @@
 //! Every setting is defined once, in [`settings`] (name, type, default, bound, what it is and why). From
 //! that one table come the resolved [`Config`], the file's reader, `config sample`, `config show`, the
 //! help of the flags that stand for a setting, `infeed.toml(5)` and `docs/configuration.md` (a test holds
-//! the committed file equal to the generated text). Several MTAs ([`mtas`]) are `[[mta]]` tables, each
+//! the committed file equal to the generated text). Several MTAs ([`MtaEntry`]) are `[[mta]]` tables, each
 //! with the settings of the group and with values of its own.
 //!
 //! A value is taken from the first of: the command line, the environment (`INFEED_MTA_ADDRESS` sets

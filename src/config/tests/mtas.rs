@@ -139,6 +139,14 @@ fn a_setting_by_an_unknown_name_is_refused_with_the_nearest() {
     );
     assert_eq!(said(TWO, "mta.a.connections=0"), "command line --set: mta.a.connections: 0 is not 1 to 1000");
     assert_eq!(
+        said(TWO, "mta.a.name=c"),
+        "command line --set: mta.a.name: an MTA is named in the file alone"
+    );
+    assert_eq!(
+        said(TWO, "mta.weight=2"),
+        "command line --set: mta.weight is for one of several MTAs: it belongs in a [[mta]] table"
+    );
+    assert_eq!(
         said("", "mta.a.connections=1"),
         "command line --set: no MTA named a: the configuration has no [[mta]]; for the one MTA write \
          mta.connections=4"
