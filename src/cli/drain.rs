@@ -12,17 +12,16 @@ use serde_json::{Map, Value, json};
 use super::mta::MtaOption;
 use super::pause::standstill_text;
 use super::session::{self, GlobalOptions, Session, print, print_json};
-use super::{counts, exit};
+use super::{counts, exit, owner};
 use crate::control;
-use crate::runner::{self, DrainConfig, DrainReport, Ended, Progress, ProgressSnapshot, RunnerError};
+use crate::runner::{DrainConfig, DrainReport, Ended, Progress, ProgressSnapshot};
 use crate::sink::{Sink, SinkConfig};
 use crate::slice::{XxRange, parse_slices};
-use crate::spool::{DirSpool, JobId, JobState, SpoolError, Standstill};
+use crate::spool::{DirSpool, JobId, JobState, Standstill};
 
 /// How to drain.
 #[derive(Debug, Clone, Args)]
 pub struct DrainOptions {
-    /// Infeeds: SMTP connections side by side [default: mta.connections]
     #[arg(long, value_name = "N")]
     pub connections: Option<usize>,
     /// End after K recipients; the rest stays pending
@@ -68,6 +67,8 @@ pub enum Drained {
 
 /// What is drained, and where to.
 pub struct Job {
+    /// `drain` or `send`, as the status names it.
+    pub command: &'static str,
     /// Into the built-in sink.
     pub rehearsal: bool,
     pub range: XxRange,
@@ -127,9 +128,18 @@ async fn drain_async(
         shutdown_grace: Duration::from_millis(session.config.drain.shutdown_grace_ms),
         forever: false,
     };
+    let owned = match owner::own(spool, session, &config, job.command, None).await {
+        Ok(owned) => owned,
+        Err(error) => {
+            return match owner::owned_by_other(&error) {
+                Some(who) => Ok(Drained::Owned(who.to_owned())),
+                None => Err(error),
+            };
+        }
+    };
     let progress = Progress::new();
     let bar = session.shows_progress().then(|| tokio::spawn(show(Arc::clone(&progress), job.recipients)));
-    let ended = runner::drain(spool, config, Arc::clone(&progress), stop).await;
+    let ended = owned.drain(config, Arc::clone(&progress), stop).await;
     if let Some(bar) = bar {
         bar.abort();
         // the bar is taken off the terminal when its task is dropped
@@ -142,11 +152,7 @@ async fn drain_async(
     if let Some(sink) = sink {
         sink.shutdown().await?;
     }
-    match ended {
-        Ok(report) => Ok(Drained::Ended(report)),
-        Err(RunnerError::Spool(SpoolError::Owned { owner })) => Ok(Drained::Owned(owner)),
-        Err(error) => Err(error.into()),
-    }
+    Ok(Drained::Ended(ended?))
 }
 
 /// Draws the bar five times a second; never ends by itself.
@@ -278,7 +284,7 @@ pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     };
     let rehearsal = args.mta.is_sink();
     let real_into_sink = if rehearsal { real_jobs(&spool, &session, args.yes)? } else { Vec::new() };
-    let job = Job { rehearsal, range, only_job: None, real_into_sink, recipients: None };
+    let job = Job { command: "drain", rehearsal, range, only_job: None, real_into_sink, recipients: None };
     match drain(&spool, &session, &args.options, job)? {
         Drained::Owned(owner) => {
             session.remark(format_args!("another process drains this: {owner}"));

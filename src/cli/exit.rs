@@ -36,6 +36,22 @@ pub const NO_PERMISSION: u8 = 77;
 /// Bad configuration (`EX_CONFIG`).
 pub const BAD_CONFIG: u8 = 78;
 
+/// Every exit code and what it means, for help and man page.
+pub const MEANINGS: &[(u8, &str)] = &[
+    (DONE, "done"),
+    (SOME_REFUSED, "done, and some recipients were refused"),
+    (USAGE, "usage"),
+    (BAD_DATA, "bad data"),
+    (NO_INPUT, "no input"),
+    (UNAVAILABLE, "MTA unavailable"),
+    (INTERNAL, "a defect of infeed"),
+    (CANT_CREATE, "can't create"),
+    (IO_ERROR, "I/O error"),
+    (PENDING, "recipients are pending (run again)"),
+    (NO_PERMISSION, "no permission"),
+    (BAD_CONFIG, "bad configuration"),
+];
+
 /// An error that knows its exit code. Prints as the error that it carries.
 #[derive(Debug)]
 struct Coded {

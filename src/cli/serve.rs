@@ -27,7 +27,7 @@ const STATUS_EVERY: Duration = Duration::from_secs(10);
 pub struct ServeArgs {
     #[command(flatten)]
     pub mta: MtaOption,
-    /// Infeeds to each MTA: SMTP connections side by side [default: mta.connections]
+    /// To each MTA
     #[arg(long, value_name = "N")]
     pub connections: Option<usize>,
     /// Append a line of JSON per recipient of a rehearsal to FILE

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::config::ConfigOptions;
 use super::exit::{ExitCode, NO_INPUT};
+use super::help::GLOBAL_HEADING;
 use crate::config::{self, Config, Environment, MtaEntry};
 use crate::infeed::StreakLimits;
 use crate::infeed::{InfeedConfig, Timeouts};
@@ -19,12 +20,12 @@ use crate::spool::{DirSpool, RetentionSettings, Settings};
 
 /// The options that all commands share.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = GLOBAL_HEADING)]
 pub struct GlobalOptions {
     #[command(flatten)]
     pub config: ConfigOptions,
 
-    /// Folder of the queue [default: spool.dir, else /var/spool/infeed where that is ours to write,
-    /// else infeed/spool in the user's XDG state folder]
+    // its help comes from the table of settings
     #[arg(long, value_name = "DIR", global = true)]
     pub spool: Option<PathBuf>,
 

@@ -13,7 +13,7 @@ settings! {
         /// Folder of the queue.
         ///
         /// Unset, it is /var/spool/infeed where that is ours to write, else infeed/spool in the user's
-        /// XDG state folder. `--spool` overrides it.
+        /// XDG state folder.
         dir: Option<PathBuf> = None, Bound::Path { example: "/var/spool/infeed" };
         /// Slices of SHA-1 space that `--slices` counts in.
         ///
@@ -218,12 +218,43 @@ relations! {
     spool.chunk_bytes_max <= spool.journal_segment_bytes: "the records of a chunk must fit a segment";
 }
 
-// These hold for the defaults only: an operator may have reasons to set them apart.
+// These hold for the defaults only: an operator may have reasons to set them apart. Related settings
+// that come later (idle times, retention) have their place here.
 const _: () = {
-    assert!(defaults::mta::recipients_per_transaction_max <= defaults::spool::chunk_recipients_max);
-    assert!(defaults::spool::journal_segment_bytes <= defaults::spool::free_bytes_min);
-    assert!(defaults::mta::wait_first_s <= defaults::mta::wait_s);
-    assert!(defaults::mta::refused_hold_ms <= defaults::mta::reconnect_delay_ms_max);
-    assert!(defaults::mta::connect_timeout_ms <= defaults::mta::banner_timeout_ms);
-    assert!(defaults::spool::slices.is_power_of_two());
+    use defaults::{catches, drain, mta, retry, spool};
+
+    // the queue on disk
+    assert!(spool::slices.is_power_of_two());
+    assert!(spool::journal_segment_bytes <= spool::free_bytes_min);
+    assert!(spool::chunk_recipients_max <= spool::progress_unsynced_max);
+    assert!(spool::progress_commit_ms < drain::shutdown_grace_ms);
+
+    // what is in flight at once: a transaction is cut from one chunk, and all of them may settle unsynced
+    assert!(mta::recipients_per_transaction_max <= spool::chunk_recipients_max);
+    assert!(mta::connections * mta::recipients_per_transaction_max <= spool::progress_unsynced_max);
+
+    // RFC 5321 §4.5.3.2 gives the least for each
+    assert!(mta::banner_timeout_ms >= 300_000);
+    assert!(mta::mail_timeout_ms >= 300_000);
+    assert!(mta::rcpt_timeout_ms >= 300_000);
+    assert!(mta::data_timeout_ms >= 120_000);
+    assert!(mta::content_timeout_ms >= 180_000);
+    assert!(mta::final_dot_timeout_ms >= 600_000);
+    assert!(mta::ehlo_timeout_ms >= mta::mail_timeout_ms);
+    assert!(mta::connect_timeout_ms <= mta::banner_timeout_ms);
+
+    // an MTA that is away is tried several times before it is given up
+    assert!(mta::wait_first_s <= mta::wait_s);
+    assert!(mta::refused_hold_ms <= mta::reconnect_delay_ms_max);
+    assert!(mta::reconnect_delay_ms_min * 10 <= mta::wait_first_s * 1000);
+    assert!(mta::reconnect_delay_ms_max * 5 <= mta::wait_s * 1000);
+
+    // a recipient is not due again before the MTA that deferred it takes connections; §4.5.4.1: four days
+    assert!(mta::refused_hold_ms <= retry::delay_s_min * 1000);
+    assert!(retry::expire_after_s >= 4 * 86_400);
+    assert!(retry::delay_s_max <= catches::again_window_s);
+
+    // the breaker trips within the first chunk, and before a list that nobody has to confirm is used up
+    assert!(catches::breaker_recipients_min <= spool::chunk_recipients_max);
+    assert!(catches::breaker_recipients_min <= catches::confirm_recipients_min);
 };

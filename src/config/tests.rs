@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 
 mod mtas;
+mod sound;
 
 fn load_text(text: &str) -> Result<Loaded, ConfigErrors> {
     let folder = tempfile::tempdir().expect("a temporary folder");

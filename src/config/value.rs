@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::text::{MTA_NAME_LEN_MAX, is_helo_name, is_mta_address, is_mta_name};
+
 /// A setting's value, of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
@@ -151,57 +153,6 @@ impl Bound {
     }
 }
 
-/// The longest name of an MTA, in octets: it stands in every report, and in status lines.
-const MTA_NAME_LEN_MAX: usize = 64;
-
-/// The word that stands for the built-in MTA wherever an MTA is chosen.
-const SINK: &str = "sink";
-
-fn is_mta_name(text: &str) -> bool {
-    text.len() <= MTA_NAME_LEN_MAX
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-        && text != SINK
-}
-
-fn is_mta_address(text: &str) -> bool {
-    match text.strip_prefix("unix:") {
-        Some(path) => path.starts_with('/') && path.len() > 1 && !path.contains(char::is_control),
-        None => is_host_port(text),
-    }
-}
-
-fn is_host_port(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else { return false };
-    let host_is_good = match host.strip_prefix('[') {
-        Some(literal) => literal.strip_suffix(']').is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok()),
-        None => is_domain_name(host),
-    };
-    host_is_good && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0)
-}
-
-fn is_helo_name(text: &str) -> bool {
-    match text.strip_prefix('[') {
-        Some(literal) => literal.strip_suffix(']').is_some_and(|ip| {
-            let v6 = ip.strip_prefix("IPv6:").map(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok());
-            v6.unwrap_or_else(|| ip.parse::<std::net::Ipv4Addr>().is_ok())
-        }),
-        None => is_domain_name(text),
-    }
-}
-
-/// RFC 5321 §4.1.2 with underscores let through: hosts with them exist.
-fn is_domain_name(text: &str) -> bool {
-    text.len() <= 255
-        && text.split('.').all(|label| {
-            !label.is_empty()
-                && label.len() <= 63
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        })
-}
-
 /// One setting, as the table holds it.
 #[derive(Debug, Clone)]
 pub struct Setting {
@@ -218,6 +169,29 @@ impl Setting {
     /// `group.name`.
     pub fn full_name(&self) -> String {
         format!("{}.{}", self.group, self.name)
+    }
+
+    /// What it is: one sentence or two.
+    pub fn what(&self) -> String {
+        self.paragraph(0)
+    }
+
+    /// Why its default is what it is, or what happens without one.
+    pub fn why(&self) -> String {
+        self.paragraph(1)
+    }
+
+    fn paragraph(&self, number: usize) -> String {
+        let paragraph = self.doc.trim().split("\n\n").nth(number).unwrap_or_default();
+        paragraph.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    }
+
+    /// What values it takes.
+    pub fn takes(&self) -> String {
+        match self.bound {
+            Bound::Any => self.kind.name().to_owned(),
+            bound => bound.to_string(),
+        }
     }
 
     /// The environment variable that sets it.

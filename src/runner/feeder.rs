@@ -207,7 +207,7 @@ impl<O: Owner> Feeder<O> {
                         && group.hands < HANDS_MAX
                         && n < HANDS_PER_JOB_MAX
                         && (group.queued < LOW_WATER || n == 0)
-                        && state.jobs.get(&d.job).is_none_or(|j| j.stop.is_none())
+                        && state.jobs.get(&d.job).is_none_or(|j| j.stop.is_none() && j.first_left != Some(0))
                         && self.supply.owner.next_due(&d.job).is_some()
                 });
                 wanted.min_by_key(|(d, _)| in_hand(&d.job)).cloned()
@@ -271,6 +271,10 @@ impl<O: Owner> Feeder<O> {
             Ok(template) => Arc::new(template),
             Err(e) => return Ok(Err(format!("its message can't be compiled: {e}"))),
         };
+        let first_left = match due.meta.first {
+            Some(_) => self.supply.owner.first_left(job).await?,
+            None => None,
+        };
         let mut state = self.supply.lock();
         let run = JobRun {
             group,
@@ -284,6 +288,7 @@ impl<O: Owner> Feeder<O> {
             stop: None,
             in_flight: 0,
             counts: state.progress_of(job),
+            first_left,
         };
         state.left_alone.remove(job);
         state.jobs.insert(job.clone(), run);
@@ -384,6 +389,12 @@ impl<O: Owner> Feeder<O> {
             Some(JobStop::Requested) => {
                 owner.carry_out_request(job).await?;
             }
+            Some(JobStop::First) if owner.outstanding(job) == (0, 0) => complete(owner, job).await?,
+            Some(JobStop::First) => {
+                let first = self.supply.lock().jobs.get(job).and_then(|j| j.meta.first).unwrap_or_default();
+                let reason = format!("--first: {first} recipients were tried; `infeed job resume {job}` sends the rest");
+                owner.pause(job, reason).await?;
+            }
             Some(JobStop::LeftAlone) => {}
             None if owner.outstanding(job) == (0, 0) => {
                 complete(owner, job).await?;
@@ -428,7 +439,7 @@ impl<O: Owner> Feeder<O> {
                 let more = self.supply.owner.next_due(id).is_some();
                 // more may be due and find no room while held refusals keep chunks open: the streak then
                 // goes on, without those
-                let quiet_now = first_reached || !queued.contains(id);
+                let quiet_now = first_reached || run.first_left == Some(0) || !queued.contains(id);
                 if run.in_flight == 0 && run.stop.is_none() && quiet_now {
                     quiet.append(&mut run.held);
                     if !more {
@@ -440,6 +451,13 @@ impl<O: Owner> Feeder<O> {
         if !quiet.is_empty() {
             self.supply.refusals_final(quiet);
             self.supply.feed.notify_one();
+        }
+        let mut state = self.supply.lock();
+        for run in state.jobs.values_mut() {
+            if run.first_left == Some(0) && run.in_flight == 0 && run.held.is_empty() && run.stop.is_none() {
+                run.stop = Some(JobStop::First);
+                self.supply.feed.notify_one();
+            }
         }
     }
 

@@ -88,6 +88,8 @@ pub(super) struct JobRun {
     pub in_flight: usize,
     /// What it came to in this run.
     pub counts: JobProgress,
+    /// What `--first` leaves of it to hand out before it pauses.
+    pub first_left: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +98,8 @@ pub(super) enum JobStop {
     Breaker(String),
     /// A command wants the job.
     Requested,
+    /// `--first` so many were tried.
+    First,
     /// It can't be drained now: its suppression list is not to be read.
     LeftAlone,
 }
@@ -147,7 +151,11 @@ impl<O: Owner> Supply<O> {
             state.ring.push_back(id.clone());
             let Some(job) = state.jobs.get_mut(&id) else { continue };
             let group = &mut state.groups[job.group];
-            if job.stop.is_some() || group.queued == 0 || !group.target.admits(mta) {
+            if job.stop.is_some()
+                || job.first_left == Some(0)
+                || group.queued == 0
+                || !group.target.admits(mta)
+            {
                 continue;
             }
             if !anything && group.target == Target::Any {
@@ -157,6 +165,7 @@ impl<O: Owner> Supply<O> {
             let one =
                 job.template.is_shared() && job.template.sender_is_shared() && job.meta.test_to.is_none();
             let max = if one { recipients_max } else { 1 };
+            let left = left.min(job.first_left.unwrap_or(u64::MAX));
             let max = max.min(usize::try_from(left).unwrap_or(usize::MAX));
             for _ in 0..job.ring.len() {
                 let Some(handle) = job.ring.pop_front() else { break };
@@ -184,7 +193,7 @@ impl<O: Owner> Supply<O> {
                         self.ready.notify_waiters();
                     }
                 }
-                if let Some(left) = &mut state.first_left {
+                for left in [&mut state.first_left, &mut job.first_left].into_iter().flatten() {
                     *left -= indices.len() as u64;
                 }
                 return Some(Pick {
@@ -264,7 +273,7 @@ impl<O: Owner> Supply<O> {
     /// Wakes whoever has something to do after recipients came back.
     pub fn after_landing(&self, state: &State) {
         if !state.finished.is_empty()
-            || state.jobs.values().any(|j| j.stop.is_some())
+            || state.jobs.values().any(|j| j.stop.is_some() || j.first_left == Some(0))
             || state.first_left == Some(0)
         {
             self.feed.notify_one();
@@ -364,6 +373,9 @@ impl State {
             *left += indices.len() as u64;
         }
         let Some(job) = self.jobs.get_mut(&hand.job) else { panic!("job {} is not in hand", hand.job) };
+        if let Some(left) = &mut job.first_left {
+            *left += indices.len() as u64;
+        }
         self.groups[job.group].queued += indices.len();
         if !job.ring.contains(&handle) {
             job.ring.push_front(handle);

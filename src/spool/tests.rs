@@ -56,6 +56,7 @@ fn meta(_: &Submission) -> JobMeta {
         suppress: None,
         rehearsal: false,
         mta: None,
+        first: None,
         test_to: None,
         literal: false,
         fingerprint: "f".into(),
