@@ -21,7 +21,9 @@ fn main() -> ExitCode {
             };
         }
     };
-    let level = match (cli.global.quiet, cli.global.log_more) {
+    // a daemon tells what happens, since nobody looks on
+    let log_more = cli.global.log_more + u8::from(cli.is_daemon());
+    let level = match (cli.global.quiet, log_more) {
         (true, _) => LevelFilter::ERROR,
         (_, 0) => LevelFilter::WARN,
         (_, 1) => LevelFilter::INFO,

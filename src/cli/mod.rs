@@ -48,6 +48,13 @@ pub struct Cli {
     command: Command,
 }
 
+impl Cli {
+    /// Whether this goes on until it is told to stop.
+    pub fn is_daemon(&self) -> bool {
+        matches!(self.command, Command::Serve(_))
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Submit a message to a list, and send it

@@ -381,6 +381,7 @@ impl<O: Owner> Feeder<O> {
         let stop = self.supply.lock().jobs.get(job).and_then(|j| j.stop.clone());
         match stop {
             Some(JobStop::Breaker(text)) => {
+                tracing::warn!("job {job} is paused by the refusal breaker: {text}");
                 owner.pause(job, text.clone()).await?;
                 if !self.forever {
                     self.paused.push((job.clone(), text));
@@ -392,7 +393,7 @@ impl<O: Owner> Feeder<O> {
             Some(JobStop::First) if owner.outstanding(job) == (0, 0) => complete(owner, job).await?,
             Some(JobStop::First) => {
                 let first = self.supply.lock().jobs.get(job).and_then(|j| j.meta.first).unwrap_or_default();
-                let reason = format!("--first: {first} recipients were tried; `infeed job resume {job}` sends the rest");
+                let reason = format!("--first {first}: so many recipients were tried");
                 owner.pause(job, reason).await?;
             }
             Some(JobStop::LeftAlone) => {}
@@ -423,6 +424,16 @@ impl<O: Owner> Feeder<O> {
         };
         for handle in handles {
             self.finish(handle).await?;
+        }
+        // those of which nothing was in hand just then
+        let idle: Vec<JobId> = {
+            let state = self.supply.lock();
+            let in_hand: BTreeSet<&JobId> = state.hands.values().map(|h| &h.job).collect();
+            let stopped = state.jobs.iter().filter(|(id, run)| run.stop.is_some() && !in_hand.contains(id));
+            stopped.map(|(id, _)| id.clone()).collect()
+        };
+        for job in idle {
+            self.let_go(&job).await?;
         }
         Ok(())
     }
@@ -476,7 +487,10 @@ impl<O: Owner> Feeder<O> {
 async fn complete<O: Owner>(owner: &O, job: &JobId) -> Result<(), SpoolError> {
     for _ in 0..5 {
         match owner.try_complete(job).await {
-            Ok(true) => return Ok(()),
+            Ok(true) => {
+                tracing::info!("job {job} is done");
+                return Ok(());
+            }
             Ok(false) => tokio::time::sleep(Duration::from_millis(50)).await,
             // the other one was first
             Err(e) if e.is_not_found() => return Ok(()),
