@@ -5,14 +5,14 @@ use std::fmt::Write;
 use clap::{Args, Subcommand};
 
 use super::counts::{job_json, job_text, paused_reason};
-use super::exit;
 use super::pause::NO_REASON;
 use super::prune::{self, PruneArgs};
 use super::report::{self, ReportOptions};
 use super::session::{GlobalOptions, Session, print, print_json};
-
+use super::{control, exit};
 use crate::clock;
-use crate::spool::{DirSpool, JobId, JobView, Outcome};
+use crate::control::{Client, Request};
+use crate::spool::{JobId, JobView, Outcome};
 
 /// List the jobs with their counts
 #[derive(Debug, Args)]
@@ -111,29 +111,51 @@ pub fn run_job(args: &JobArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
         | JobCommand::Cancel { id }
         | JobCommand::Remove { id } => id,
     };
-    let spool = session.spool_of_job(id.as_str())?;
+    let owner = control::owners(&session)?.into_iter().next();
+    let name = id.to_string();
     match &args.command {
         JobCommand::Show { .. } => {
-            let view = spool.view(id)?;
+            let view = act(owner, Request::Job { job: name }, || Ok(session.spool_of_job(id.as_str())?.view(id)?))?;
             if session.json { print_json(&job_json(&view))? } else { print(&job_text(&view)?)? }
         }
-        JobCommand::Report { options, .. } => report::run(&spool, id, options, &session)?,
+        JobCommand::Report { options, .. } => {
+            report::run(&session.spool_of_job(id.as_str())?, id, options, &session)?;
+        }
         JobCommand::Pause { reason, .. } => {
-            spool.pause(id, reason.as_deref().unwrap_or(NO_REASON))?;
-            let view = spool.view(id)?;
+            let request = Request::Pause { job: name, reason: reason.clone() };
+            let view = act(owner, request, || {
+                let spool = session.spool_of_job(id.as_str())?;
+                spool.pause(id, reason.as_deref().unwrap_or(NO_REASON))?;
+                Ok(spool.view(id)?)
+            })?;
             let why = paused_reason(&view).unwrap_or_default();
-            said(&spool, id, &session, &format!("is paused ({why}): `infeed job resume {id}` goes on"))?;
+            said(&view, &session, &format!("is paused ({why}): `infeed job resume {id}` goes on"))?;
         }
         JobCommand::Resume { accept_refusals, .. } => {
-            spool.resume(id, *accept_refusals)?;
-            said(&spool, id, &session, "is active: `infeed drain` sends what is pending")?;
+            let served = owner.is_some();
+            let request = Request::Resume { job: name, accept_refusals: *accept_refusals };
+            let view = act(owner, request, || {
+                let spool = session.spool_of_job(id.as_str())?;
+                spool.resume(id, *accept_refusals)?;
+                Ok(spool.view(id)?)
+            })?;
+            let next =
+                if served { "is active, and goes on" } else { "is active: `infeed drain` sends what is pending" };
+            said(&view, &session, next)?;
         }
         JobCommand::Cancel { .. } => {
-            spool.cancel(id)?;
-            said(&spool, id, &session, "is cancelled")?;
+            let view = act(owner, Request::Cancel { job: name }, || {
+                let spool = session.spool_of_job(id.as_str())?;
+                spool.cancel(id)?;
+                Ok(spool.view(id)?)
+            })?;
+            said(&view, &session, "is cancelled")?;
         }
         JobCommand::Remove { .. } => {
-            spool.remove(id)?;
+            match owner {
+                Some(owner) => owner.ask::<()>(&Request::Remove { job: name })?,
+                None => session.spool_of_job(id.as_str())?.remove(id)?,
+            }
             if session.json {
                 print_json(&serde_json::json!({ "job": id.as_str(), "removed": true }))?;
             } else {
@@ -144,8 +166,20 @@ pub fn run_job(args: &JobArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     Ok(exit::DONE)
 }
 
-fn said(spool: &DirSpool, id: &JobId, session: &Session, what: &str) -> anyhow::Result<()> {
-    if session.json { print_json(&job_json(&spool.view(id)?)) } else { print(&format!("job {id} {what}\n")) }
+/// Through the owner, where there is one; else on the spool itself.
+fn act(
+    owner: Option<Client>,
+    request: Request,
+    directly: impl FnOnce() -> anyhow::Result<JobView>,
+) -> anyhow::Result<JobView> {
+    match owner {
+        Some(owner) => Ok(owner.ask(&request)?),
+        None => directly(),
+    }
+}
+
+fn said(view: &JobView, session: &Session, what: &str) -> anyhow::Result<()> {
+    if session.json { print_json(&job_json(view)) } else { print(&format!("job {} {what}\n", view.job)) }
 }
 
 /// Runs `jobs`. A job that can't be read is named on standard error, and the exit code is 65 then.
@@ -157,9 +191,12 @@ pub fn run_jobs(args: &JobsArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
         return prune::run(args, global);
     }
     let session = Session::new(global, &[])?;
-    let all = match session.existing_spool()? {
-        Some(spool) => spool.views()?,
-        None => Vec::new(),
+    let all: Vec<Result<JobView, String>> = match control::owners(&session)?.first() {
+        Some(owner) => owner.ask(&Request::Jobs)?,
+        None => match session.existing_spool()? {
+            Some(spool) => spool.views()?.into_iter().map(|view| view.map_err(|e| e.to_string())).collect(),
+            None => Vec::new(),
+        },
     };
     let (mut views, mut code) = (Vec::new(), exit::DONE);
     for view in all {

@@ -5,10 +5,11 @@ use std::fmt::Write;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::exit;
 use super::session::{GlobalOptions, Session, print, print_json};
+use super::{control, exit};
 use crate::clock;
-use crate::spool::{DirSpool, JobState, JobView, Outcome, SpoolError, Standstill};
+use crate::control::{AllPaused, Request, Went};
+use crate::spool::{DirSpool, Standstill};
 
 /// What `pause` and `job pause` note without `--reason`.
 pub const NO_REASON: &str = "paused by hand";
@@ -32,65 +33,39 @@ pub struct ResumeArgs {
     pub all: bool,
 }
 
-/// What of the active jobs went so far, and what waits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Went {
-    /// Job, recipients accepted, recipients that wait (pending or deferred).
-    pub jobs: Vec<(String, u64, u64)>,
-    /// Jobs that can't be read.
-    pub unreadable: Vec<String>,
+/// `jobs` (a list of `job`, `recipients`, `accepted`, `in_flight`, `waiting`), and their sums.
+fn went_json(all: &AllPaused) -> Map<String, Value> {
+    let sum = sum(all);
+    let mut map = Map::new();
+    map.insert("jobs".into(), json!(all.went));
+    map.insert("accepted".into(), json!(sum.accepted));
+    map.insert("in_flight".into(), json!(sum.in_flight));
+    map.insert("waiting".into(), json!(sum.waiting));
+    map
 }
 
-impl Went {
-    /// Counts the active jobs among these.
-    pub fn of(views: Vec<Result<JobView, SpoolError>>) -> Self {
-        let mut went = Self { jobs: Vec::new(), unreadable: Vec::new() };
-        for view in views {
-            match view {
-                Ok(view) if view.state == JobState::Active => went.jobs.push((
-                    view.job.to_string(),
-                    view.counts.of(Outcome::Accepted),
-                    view.counts.unfinished(),
-                )),
-                Ok(_) => {}
-                Err(error) => went.unreadable.push(error.to_string()),
-            }
-        }
-        went
+fn sum(all: &AllPaused) -> Went {
+    let mut sum =
+        Went { job: "all jobs".to_owned(), recipients: 0, accepted: 0, in_flight: 0, waiting: 0 };
+    for went in &all.went {
+        sum.recipients += went.recipients;
+        sum.accepted += went.accepted;
+        sum.in_flight += went.in_flight;
+        sum.waiting += went.waiting;
     }
+    sum
+}
 
-    fn sum(&self) -> (u64, u64) {
-        self.jobs.iter().fold((0, 0), |(went, wait), (_, w, p)| (went + w, wait + p))
+/// One line a job, and their sum.
+fn went_text(all: &AllPaused) -> String {
+    let width = all.went.iter().map(|went| went.job.len()).max().unwrap_or(0).max("all jobs".len());
+    let mut out = String::new();
+    for Went { job, accepted, in_flight, waiting, .. } in all.went.iter().chain([&sum(all)]) {
+        let ending = if *in_flight > 0 { format!("  {in_flight} in flight") } else { String::new() };
+        // writing to a String can't fail
+        writeln!(out, "{job:width$}  {accepted:>10} went  {waiting:>10} wait{ending}").unwrap_or_default();
     }
-
-    /// `jobs` (a list of `job`, `accepted`, `waiting`), `accepted`, `waiting`.
-    pub fn json(&self) -> Map<String, Value> {
-        let (accepted, waiting) = self.sum();
-        let jobs: Vec<_> = self
-            .jobs
-            .iter()
-            .map(|(job, accepted, waiting)| json!({ "job": job, "accepted": accepted, "waiting": waiting }))
-            .collect();
-        let mut map = Map::new();
-        map.insert("jobs".into(), json!(jobs));
-        map.insert("accepted".into(), json!(accepted));
-        map.insert("waiting".into(), json!(waiting));
-        map
-    }
-
-    /// One line a job, and their sum.
-    pub fn text(&self) -> String {
-        let width = self.jobs.iter().map(|(job, ..)| job.len()).max().unwrap_or(0).max("all jobs".len());
-        let mut out = String::new();
-        let (went, wait) = self.sum();
-        for (job, went, wait) in
-            self.jobs.iter().map(|(job, a, b)| (job.as_str(), a, b)).chain([("all jobs", &went, &wait)])
-        {
-            // writing to a String can't fail
-            writeln!(out, "{job:width$}  {went:>10} went  {wait:>10} wait").unwrap_or_default();
-        }
-        out
-    }
+    out
 }
 
 /// `paused`, `since`, `reason`, and `changed`: whether this command made it so.
@@ -103,38 +78,41 @@ fn standstill_json(standstill: Option<&Standstill>, changed: bool) -> Map<String
     map
 }
 
-/// Runs `pause --all`.
+/// Runs `pause --all`: through every owner that runs, else on the spool.
 ///
 /// # Errors
 /// There is no spool (66); those of the spool; output that can't be written.
 pub fn run_pause(args: &PauseArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     let session = Session::new(global, &[])?;
-    let spool = spool(&session)?;
-    let before = spool.standstill()?;
-    let standstill = spool.pause_all(args.reason.as_deref().unwrap_or(NO_REASON))?;
-    // it holds from here on, whatever becomes of the rest
-    let went = went(&spool)?;
+    let request = Request::PauseAll { reason: args.reason.clone() };
+    let all = match ask_all(&session, &request)? {
+        Some(all) => all,
+        None => {
+            let spool = spool(&session)?;
+            let before = spool.standstill()?;
+            let standstill = spool.pause_all(args.reason.as_deref().unwrap_or(NO_REASON))?;
+            // it holds from here on, whatever becomes of the rest
+            AllPaused::of(&spool, Some(standstill), before.is_none(), |_| 0)?
+        }
+    };
+    tell_unreadable(&all);
     if session.json {
-        let mut map = standstill_json(Some(&standstill), before.is_none());
-        map.append(&mut went.json());
+        let mut map = standstill_json(all.standstill.as_ref(), all.changed);
+        map.append(&mut went_json(&all));
         print_json(&map)?;
+        return Ok(exit::DONE);
+    }
+    let (since, reason) =
+        all.standstill.as_ref().map_or((0, ""), |standstill| (standstill.since_us, &*standstill.reason));
+    let began = if all.changed {
+        "is paused".to_owned()
     } else {
-        let began = if before.is_some() {
-            format!("was paused since {}", clock::rfc3339(standstill.since_us))
-        } else {
-            "is paused".to_owned()
-        };
-        print(&format!(
-            "everything {began}: {}; nothing is sent until `infeed resume --all`\n{}",
-            standstill.reason,
-            went.text()
-        ))?;
-    }
-    if !spool.owners()?.is_empty() {
-        session.remark(format_args!(
-            "somebody drains just now, and begins no transaction from the next second on; those in flight end"
-        ));
-    }
+        format!("was paused since {}", clock::rfc3339(since))
+    };
+    print(&format!(
+        "everything {began}: {reason}; nothing is sent until `infeed resume --all`\n{}",
+        went_text(&all)
+    ))?;
     Ok(exit::DONE)
 }
 
@@ -144,28 +122,55 @@ pub fn run_pause(args: &PauseArgs, global: &GlobalOptions) -> anyhow::Result<u8>
 /// As [`run_pause`].
 pub fn run_resume(_args: &ResumeArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     let session = Session::new(global, &[])?;
-    let spool = spool(&session)?;
-    let ended = spool.resume_all()?;
-    let went = went(&spool)?;
+    let (all, served) = match ask_all(&session, &Request::ResumeAll)? {
+        Some(all) => (all, true),
+        None => {
+            let spool = spool(&session)?;
+            let ended = spool.resume_all()?;
+            let changed = ended.is_some();
+            (AllPaused::of(&spool, ended, changed, |_| 0)?, false)
+        }
+    };
+    tell_unreadable(&all);
     if session.json {
-        let mut map = standstill_json(None, ended.is_some());
-        map.append(&mut went.json());
+        let mut map = standstill_json(None, all.changed);
+        map.append(&mut went_json(&all));
         print_json(&map)?;
     } else {
-        let said = match &ended {
+        let said = match &all.standstill {
             Some(s) => format!("everything goes on, after a pause since {}", clock::rfc3339(s.since_us)),
             None => "nothing was paused with `infeed pause --all`".to_owned(),
         };
-        print(&format!("{said}\n{}", went.text()))?;
+        print(&format!("{said}\n{}", went_text(&all)))?;
     }
-    let paused = spool.paused()?.len();
-    if paused > 0 {
-        session.remark(format_args!("jobs that stay paused by themselves: {paused} (`infeed jobs`)"));
-    }
-    if spool.owners()?.is_empty() && went.sum().1 > 0 {
+    if !served && sum(&all).waiting > 0 {
         session.remark(format_args!("nobody drains just now: `infeed drain` sends what waits"));
     }
     Ok(exit::DONE)
+}
+
+/// Asks every owner, so that each knows at once; what the first answers holds for the whole spool.
+fn ask_all(session: &Session, request: &Request) -> anyhow::Result<Option<AllPaused>> {
+    let mut first: Option<AllPaused> = None;
+    for owner in control::owners(session)? {
+        let answer: AllPaused = owner.ask(request)?;
+        match &mut first {
+            None => first = Some(answer),
+            Some(first) => {
+                for (ours, theirs) in first.went.iter_mut().zip(answer.went) {
+                    let more = theirs.in_flight.min(ours.waiting);
+                    (ours.in_flight, ours.waiting) = (ours.in_flight + more, ours.waiting - more);
+                }
+            }
+        }
+    }
+    Ok(first)
+}
+
+fn tell_unreadable(all: &AllPaused) {
+    for error in &all.unreadable {
+        eprintln!("infeed: {error}; `infeed spool check` says more");
+    }
 }
 
 fn spool(session: &Session) -> anyhow::Result<DirSpool> {
@@ -176,14 +181,6 @@ fn spool(session: &Session) -> anyhow::Result<DirSpool> {
             Err(exit::coded(exit::NO_INPUT, format!("there is no spool at {dir}: name another with --spool")))
         }
     }
-}
-
-fn went(spool: &DirSpool) -> anyhow::Result<Went> {
-    let went = Went::of(spool.views_of(&[JobState::Active])?);
-    for error in &went.unreadable {
-        eprintln!("infeed: {error}; `infeed spool check` says more");
-    }
-    Ok(went)
 }
 
 /// What a drain says that must not send.

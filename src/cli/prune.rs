@@ -12,7 +12,7 @@ use crate::spool::{ExpiredJob, Pace};
 /// Delete ended jobs after their time, with message, recipients and report
 #[derive(Debug, Args)]
 pub struct PruneArgs {
-    /// Days since a job's end [default: retention.days]
+    /// Days since a job's end, instead of the configured ones (retention.days)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     older_than_days: Option<u64>,
     /// Say which would go, and delete nothing

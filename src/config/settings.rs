@@ -3,6 +3,7 @@
 //! Names end in their unit, then their bound. The first paragraph of a comment says what the setting is,
 //! the second why its default is what it is; both go into the sample file and the docs.
 
+use super::mtas::MtaEntry;
 use super::value::{Bound, Field, OnDoubt, Setting, Value};
 use std::path::PathBuf;
 
@@ -12,7 +13,7 @@ settings! {
         /// Folder of the queue.
         ///
         /// Unset, it is /var/spool/infeed where that is ours to write, else infeed/spool in the user's
-        /// XDG state folder. `--spool` overrides it.
+        /// XDG state folder.
         dir: Option<PathBuf> = None, Bound::Path { example: "/var/spool/infeed" };
         /// Slices of SHA-1 space that `--slices` counts in.
         ///
@@ -53,7 +54,7 @@ settings! {
         /// Where the MTA listens.
         ///
         /// A local MTA: infeed looks up no MX and leaves the delivery to it.
-        address: String = "127.0.0.1:25", Bound::HostPort;
+        address: String = "127.0.0.1:25", Bound::MtaAddress;
         /// Infeeds: SMTP connections held open side by side.
         ///
         /// Eight saturate most MTAs on one disk; keep it below the MTA's own limit of processes.
@@ -126,6 +127,10 @@ settings! {
         ///
         /// Long enough for a restart. The recipients stay pending.
         wait_s: u64 = 300, Bound::Range { min: 0, max: 604_800 };
+        /// Time after which the daemon calls again on an MTA that refused us as a whole; 0: never.
+        ///
+        /// A 5xx at the greeting or to AUTH touches no recipient; `infeed mta resume` calls at once.
+        pause_probe_s: u64 = 300, Bound::Range { min: 0, max: 86_400 };
     }
 
     /// When deferred recipients (4xx) are tried again.
@@ -184,6 +189,18 @@ settings! {
         unlinks_per_s_max: u64 = 1000, Bound::Range { min: 1, max: 1_000_000 };
     }
 
+    /// How a running infeed is talked to.
+    control: Control {
+        /// A second control socket of the daemon, for people who may not read the spool.
+        ///
+        /// One in the spool's folder is always there, for the spool's owner alone.
+        socket: Option<PathBuf> = None, Bound::Path { example: "/run/infeed/control.sock" };
+        /// The group that may use that second socket.
+        ///
+        /// Unset, it is for the daemon's user alone. Whoever may use it can pause and cancel every job.
+        socket_group: Option<String> = None, Bound::Any;
+    }
+
     /// What a job does unless its submission says otherwise.
     job: Job {
         /// What becomes of a recipient when the connection is lost between the final dot and its reply.
@@ -201,12 +218,43 @@ relations! {
     spool.chunk_bytes_max <= spool.journal_segment_bytes: "the records of a chunk must fit a segment";
 }
 
-// These hold for the defaults only: an operator may have reasons to set them apart.
+// These hold for the defaults only: an operator may have reasons to set them apart. Related settings
+// that come later (idle times, retention) have their place here.
 const _: () = {
-    assert!(defaults::mta::recipients_per_transaction_max <= defaults::spool::chunk_recipients_max);
-    assert!(defaults::spool::journal_segment_bytes <= defaults::spool::free_bytes_min);
-    assert!(defaults::mta::wait_first_s <= defaults::mta::wait_s);
-    assert!(defaults::mta::refused_hold_ms <= defaults::mta::reconnect_delay_ms_max);
-    assert!(defaults::mta::connect_timeout_ms <= defaults::mta::banner_timeout_ms);
-    assert!(defaults::spool::slices.is_power_of_two());
+    use defaults::{catches, drain, mta, retry, spool};
+
+    // the queue on disk
+    assert!(spool::slices.is_power_of_two());
+    assert!(spool::journal_segment_bytes <= spool::free_bytes_min);
+    assert!(spool::chunk_recipients_max <= spool::progress_unsynced_max);
+    assert!(spool::progress_commit_ms < drain::shutdown_grace_ms);
+
+    // what is in flight at once: a transaction is cut from one chunk, and all of them may settle unsynced
+    assert!(mta::recipients_per_transaction_max <= spool::chunk_recipients_max);
+    assert!(mta::connections * mta::recipients_per_transaction_max <= spool::progress_unsynced_max);
+
+    // RFC 5321 §4.5.3.2 gives the least for each
+    assert!(mta::banner_timeout_ms >= 300_000);
+    assert!(mta::mail_timeout_ms >= 300_000);
+    assert!(mta::rcpt_timeout_ms >= 300_000);
+    assert!(mta::data_timeout_ms >= 120_000);
+    assert!(mta::content_timeout_ms >= 180_000);
+    assert!(mta::final_dot_timeout_ms >= 600_000);
+    assert!(mta::ehlo_timeout_ms >= mta::mail_timeout_ms);
+    assert!(mta::connect_timeout_ms <= mta::banner_timeout_ms);
+
+    // an MTA that is away is tried several times before it is given up
+    assert!(mta::wait_first_s <= mta::wait_s);
+    assert!(mta::refused_hold_ms <= mta::reconnect_delay_ms_max);
+    assert!(mta::reconnect_delay_ms_min * 10 <= mta::wait_first_s * 1000);
+    assert!(mta::reconnect_delay_ms_max * 5 <= mta::wait_s * 1000);
+
+    // a recipient is not due again before the MTA that deferred it takes connections; §4.5.4.1: four days
+    assert!(mta::refused_hold_ms <= retry::delay_s_min * 1000);
+    assert!(retry::expire_after_s >= 4 * 86_400);
+    assert!(retry::delay_s_max <= catches::again_window_s);
+
+    // the breaker trips within the first chunk, and before a list that nobody has to confirm is used up
+    assert!(catches::breaker_recipients_min <= spool::chunk_recipients_max);
+    assert!(catches::breaker_recipients_min <= catches::confirm_recipients_min);
 };

@@ -102,6 +102,8 @@ pub trait Owner: Clone + Send + Sync + 'static {
     fn pause(&self, job: &JobId, reason: String) -> impl Future<Output = Result<()>> + Send;
     /// Carries out what a command asked for; nothing of the job may be in hand.
     fn carry_out_request(&self, job: &JobId) -> impl Future<Output = Result<bool>> + Send;
+    /// What `--first` leaves to be tried of a job before it pauses.
+    fn first_left(&self, job: &JobId) -> impl Future<Output = Result<Option<u64>>> + Send;
     fn journal_error(&self) -> Option<String>;
     /// An orderly end: nothing may be in hand, and no clone in use.
     fn close(self) -> impl Future<Output = Result<()>> + Send;
@@ -246,6 +248,14 @@ impl Owner for Arc<DirOwner> {
     async fn carry_out_request(&self, job: &JobId) -> Result<bool> {
         let (spool, job) = (self.spool.clone(), job.clone());
         blocking(move || spool.carry_out_request(&job)).await
+    }
+    async fn first_left(&self, job: &JobId) -> Result<Option<u64>> {
+        let (spool, job) = (self.spool.clone(), job.clone());
+        blocking(move || {
+            let dir = spool.layout.job(JobState::Active, &job);
+            spool.first_left(&job, &dir, JobState::Active)
+        })
+        .await
     }
     fn journal_error(&self) -> Option<String> {
         DirOwner::journal_error(self)

@@ -113,6 +113,21 @@ impl DirSpool {
         fs::replace(&fs, &path, to_toml(&meta).as_bytes()).at("write", &path)
     }
 
+    /// Free space on its file system.
+    pub fn space(&self) -> Result<fs::Space> {
+        let root = &self.layout.root;
+        self.fs.space(root).at("look at the file system of", root)
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Jobs in a state, by a listing alone.
+    pub fn count(&self, state: JobState) -> Result<u64> {
+        Ok(self.list_state(state)?.len() as u64)
+    }
+
     pub fn root(&self) -> &Path {
         &self.layout.root
     }

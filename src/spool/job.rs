@@ -41,6 +41,12 @@ pub struct JobMeta {
     pub suppress: Option<String>,
     /// Submitted for the sink: never drained into anything else.
     pub rehearsal: bool,
+    /// The one MTA that it may go to; any, where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mta: Option<String>,
+    /// `--first`: it pauses once so many recipients were tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<u64>,
     /// Every message goes to this address instead of its recipient's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_to: Option<String>,
@@ -80,6 +86,9 @@ pub struct Standing {
     /// When it was cancelled; in the view of a job that is done, when that was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_us: Option<Micros>,
+    /// It was resumed after the first so many: the rest may go.
+    #[serde(default)]
+    pub first_lifted: bool,
 }
 
 impl Standing {
@@ -91,6 +100,7 @@ impl Standing {
             paused_us: if is_paused { self.paused_us } else { 0 },
             accept_refusals: self.accept_refusals,
             ended_us: self.ended_us.filter(|_| state == JobState::Cancelled),
+            first_lifted: self.first_lifted,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::id::{ChunkName, JobId};
 
 /// A job's state is the folder that it lies in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     Active,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::dir::DirSpool;
 use super::error::{At, Result, SpoolError};
 use super::hold::{Hold, Turn};
-use super::id::JobId;
+use super::id::{JobId, Outcome};
 use super::job::{Request, Standing, Summary};
 use super::layout::{JobDir, JobState};
 use crate::clock;
@@ -251,9 +251,11 @@ impl DirSpool {
                 Standing { paused_reason: Some(reason.clone()), paused_us: now, ..before.clone() }
             }
             // the reason stays until it is active: a death before that leaves a paused job that has one
-            Change::Resume { accept_refusals } => {
-                Standing { accept_refusals: before.accept_refusals || *accept_refusals, ..before.clone() }
-            }
+            Change::Resume { accept_refusals } => Standing {
+                accept_refusals: before.accept_refusals || *accept_refusals,
+                first_lifted: before.first_lifted || self.first_left(job, dir, JobState::Paused)? == Some(0),
+                ..before.clone()
+            },
             Change::Cancel => Standing { ended_us: Some(now), ..before.clone() },
         };
         if standing != before {
@@ -262,6 +264,20 @@ impl DirSpool {
         let moved = self.layout.job(change.to(), job);
         self.rename_job(dir, &moved)?;
         self.withdraw(&moved)
+    }
+
+    /// What `--first` leaves to be tried before the job pauses; `None` without it, and once it was resumed
+    /// after that.
+    pub(super) fn first_left(&self, job: &JobId, dir: &JobDir, state: JobState) -> Result<Option<u64>> {
+        let meta = self.meta_of(dir)?;
+        let Some(first) = meta.first.filter(|_| !matches!(self.standing_of(dir), Ok(s) if s.first_lifted))
+        else {
+            return Ok(None);
+        };
+        let counts = self.view_at(state, dir, job)?.counts;
+        let untried = [Outcome::Pending, Outcome::Suppressed, Outcome::Quarantined, Outcome::Cancelled];
+        let untried: u64 = untried.iter().map(|&outcome| counts.of(outcome)).sum();
+        Ok(Some(first.saturating_sub(counts.total() - untried)))
     }
 
     fn rename_job(&self, from: &JobDir, to: &JobDir) -> Result<()> {

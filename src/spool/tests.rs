@@ -55,6 +55,8 @@ fn meta(_: &Submission) -> JobMeta {
         accept_refusals: false,
         suppress: None,
         rehearsal: false,
+        mta: None,
+        first: None,
         test_to: None,
         literal: false,
         fingerprint: "f".into(),

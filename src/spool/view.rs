@@ -18,7 +18,7 @@ use crate::clock::Micros;
 use crate::slice::XxRange;
 
 /// A job as `jobs` and `job show` tell it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct JobView {
     pub job: JobId,
     pub state: JobState,
