@@ -242,14 +242,13 @@ fn table(views: &[JobView]) -> Result<String, std::fmt::Error> {
             Outcome::Quarantined,
             Outcome::InDoubt,
         ];
-        let other: Vec<String> = others
+        let mut other: Vec<String> = others
             .into_iter()
             .filter(|&outcome| count(outcome) > 0)
             .map(|outcome| format!("{} {}", count(outcome), outcome.as_str()))
             .collect();
-        // to the second: 2026-11-22T03:14:00Z
-        let submitted = clock::rfc3339(view.meta.submitted_us);
-        let submitted = submitted.get(..19).map_or_else(|| submitted.clone(), |s| format!("{s}Z"));
+        other.extend(view.deferred_due_us().map(|us| format!("deferred due {}", to_the_second(us))));
+        let submitted = to_the_second(view.meta.submitted_us);
         let line = format!(
             "{:width$}  {:9}  {submitted:20}  {:>10}  {:>10}  {:>8}  {:>8}  {:>8}  {}",
             view.job.as_str(),
@@ -264,4 +263,10 @@ fn table(views: &[JobView]) -> Result<String, std::fmt::Error> {
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(out)
+}
+
+/// `2026-11-22T03:14:00Z`.
+fn to_the_second(us: clock::Micros) -> String {
+    let text = clock::rfc3339(us);
+    text.get(..19).map_or_else(|| text.clone(), |s| format!("{s}Z"))
 }

@@ -83,7 +83,7 @@ pub struct Standing {
     /// `job resume --accept-refusals`.
     #[serde(default)]
     pub accept_refusals: bool,
-    /// When it was cancelled.
+    /// When it was cancelled; in the view of a job that is done, when that was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_us: Option<Micros>,
     /// It was resumed after the first so many: the rest may go.

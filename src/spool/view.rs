@@ -14,6 +14,7 @@ use super::own;
 use super::pass::read_chunk;
 use super::replay::{OpenByJob, Replayed};
 use super::results::{self, Child, ResultsHeader};
+use crate::clock::Micros;
 use crate::slice::XxRange;
 
 /// A job as `jobs` and `job show` tell it.
@@ -99,6 +100,7 @@ impl DirSpool {
             && let Some(summary) = self.summary_of(dir)?
         {
             let counts = summary.counts();
+            let standing = Standing { ended_us: Some(summary.finished_us), ..standing };
             return Ok(JobView {
                 job: job.clone(),
                 state,
@@ -297,6 +299,14 @@ pub(super) fn state_of(
 }
 
 impl JobView {
+    /// When the first of the deferred recipients are due; `None` when there are none, and once it ended.
+    pub fn deferred_due_us(&self) -> Option<Micros> {
+        if !matches!(self.state, JobState::Active | JobState::Paused) {
+            return None;
+        }
+        self.waiting.iter().filter(|c| c.deferred > 0).map(|c| c.name.due_us).min()
+    }
+
     /// Somebody may have got it.
     pub fn may_have_reached_somebody(&self) -> bool {
         let reached = [Outcome::Accepted, Outcome::InDoubt].map(|o| self.counts.of(o)).iter().sum::<u64>();

@@ -11,7 +11,7 @@ fn at_once<T>(f: impl FnOnce(&mut Pace<'_>) -> T) -> T {
 }
 
 /// A job of `n` recipients that is done.
-fn done(spool: &DirSpool, key: &str, n: usize) -> JobId {
+pub(super) fn done(spool: &DirSpool, key: &str, n: usize) -> JobId {
     let job = submit(spool, key, n).unwrap();
     let owner = spool.own(XxRange::ALL).unwrap();
     drain(&owner, &job, &mut Vec::new(), &|_| false).unwrap();

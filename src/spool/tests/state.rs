@@ -273,6 +273,38 @@ fn commands_from_all_sides_beside_a_drain_leave_a_consistent_job() {
 }
 
 #[test]
+fn refusals_that_are_accepted_later_are_accepted_by_a_drain_that_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    let job = submit(&spool, "key", 9).unwrap();
+    let (owner, c) = in_hand(&spool, &job);
+    assert!(!owner.scan().unwrap()[0].accept_refusals);
+    spool.resume(&job, true).unwrap();
+    assert!(owner.scan().unwrap()[0].accept_refusals);
+    owner.finish(c.handle).unwrap();
+}
+
+#[test]
+fn a_view_tells_when_the_deferred_are_due_and_when_it_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    let job = submit(&spool, "key", 3).unwrap();
+    let (owner, c) = in_hand(&spool, &job);
+    assert_eq!(spool.view(&job).unwrap().deferred_due_us(), None);
+    let due_us = clock::now_us() + 3600 * clock::SECOND_US;
+    hand_out(&owner, &c, 0).unwrap();
+    let later = Settled { due_us, ..Settled::local(Outcome::Deferred, 1, clock::now_us(), "later") };
+    owner.record(c.handle, vec![(0, later)]);
+    owner.finish(c.handle).unwrap();
+    assert_eq!(spool.view(&job).unwrap().deferred_due_us(), Some(due_us));
+    owner.close().unwrap();
+    spool.cancel(&job).unwrap();
+    assert_eq!(spool.view(&job).unwrap().deferred_due_us(), None);
+    let done = super::retention::done(&spool, "done", 2);
+    assert!(spool.view(&done).unwrap().standing.ended_us.is_some());
+}
+
+#[test]
 fn a_standstill_outlives_restarts_and_one_that_cant_be_read_is_one() {
     let dir = tempfile::tempdir().unwrap();
     let spool = open(dir.path());
