@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "compiled into every test binary, and none uses all of it")]
 
 pub mod binary;
+pub mod daemon;
 pub mod defer_table;
 pub mod desk;
 pub mod ledger;
@@ -13,4 +14,5 @@ pub mod receiver;
 pub mod report;
 pub mod seed;
 pub mod sink;
+pub mod tally;
 pub mod wait;
