@@ -111,8 +111,9 @@ async fn drain_async(
         Some(sink) => sink.local_addr().to_string(),
         None => session.config.mta.address.clone(),
     };
+    let infeed = session::infeed_config(&session.config, address);
     let config = DrainConfig {
-        infeed: session::infeed_config(&session.config, address),
+        infeed: if rehearsal { infeed.for_sink() } else { infeed },
         range: job.range,
         only_job: job.only_job,
         first: options.first,

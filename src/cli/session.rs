@@ -11,7 +11,7 @@ use super::config::ConfigOptions;
 use super::exit::{ExitCode, NO_INPUT};
 use crate::config::{self, Config, Environment};
 use crate::infeed::StreakLimits;
-use crate::infeed::{InfeedConfig, Timeouts};
+use crate::infeed::{AuthConfig, InfeedConfig, PasswordSource, Timeouts, TlsConfig};
 use crate::intake::address::check_domain_only;
 use crate::runner::RetryPolicy;
 use crate::spool::{DirSpool, Settings};
@@ -177,6 +177,14 @@ pub fn infeed_config(config: &Config, address: String) -> InfeedConfig {
     let mta = &config.mta;
     InfeedConfig {
         address,
+        tls: TlsConfig {
+            mode: mta.tls,
+            ca_file: mta.tls_ca_file.clone(),
+            server_name: mta.tls_server_name.clone(),
+            verify: mta.tls_verify,
+        },
+        auth: mta.auth_user.clone().map(|user| AuthConfig { user, password: password_source(config) }),
+        idle_timeout_ms: mta.idle_timeout_ms,
         connections: mta.connections,
         helo_name: mta.helo_name.clone().unwrap_or_else(helo_name),
         messages_per_connection_max: mta.messages_per_connection_max,
@@ -197,6 +205,16 @@ pub fn infeed_config(config: &Config, address: String) -> InfeedConfig {
         connect_refused_hold_ms: mta.refused_hold_ms,
         group_across_dot: mta.group_across_dot,
         ..InfeedConfig::default()
+    }
+}
+
+/// Where the MTA's password is kept; the file goes before the credential.
+fn password_source(config: &Config) -> PasswordSource {
+    let mta = &config.mta;
+    match (&mta.auth_password_file, &mta.auth_password_credential) {
+        (Some(file), _) => PasswordSource::File(file.clone()),
+        (None, Some(name)) => PasswordSource::Credential(name.clone()),
+        (None, None) => PasswordSource::Missing,
     }
 }
 

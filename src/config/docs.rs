@@ -74,7 +74,13 @@ their unit (`_ms`, `_s`, `_bytes`) and then their bound (`_min`, `_max`).
 /// The value to show in the sample; an unset one is shown by its example.
 fn shown(setting: &Setting) -> String {
     match (&setting.default, setting.bound) {
-        (Value::Unset, Bound::Path { example } | Bound::DomainName { example }) => format!("{example:?}"),
+        (
+            Value::Unset,
+            Bound::Path { example }
+            | Bound::DomainName { example }
+            | Bound::FileName { example }
+            | Bound::Line { example },
+        ) => format!("{example:?}"),
         (Value::Unset, _) => "\"\"".to_owned(),
         (value, _) => value.to_string(),
     }

@@ -29,7 +29,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use load::{Environment, Loaded, Origin, Request, load};
 pub use settings::{Catches, Config, Drain, Job, Mta, Retry, Spool, table};
 pub use spool_dir::{resolve_spool_dir, resolve_spool_dir_in};
-pub use value::{Bound, Field, OnDoubt, Setting, Value};
+pub use value::{Bound, Field, OnDoubt, Setting, TlsMode, Value};
 
 #[cfg(test)]
 mod tests;

@@ -94,6 +94,16 @@ pub enum Bound {
     },
     /// `host:port` or `[IPv6]:port`.
     HostPort,
+    /// As [`Bound::HostPort`], or `unix:` and an absolute path.
+    MtaAddress,
+    /// The name of a file, without a folder.
+    FileName {
+        example: &'static str,
+    },
+    /// A line of text, not empty, with no control characters.
+    Line {
+        example: &'static str,
+    },
     /// A name fit for EHLO: letters, digits, hyphens and dots, or an address literal.
     DomainName {
         example: &'static str,
@@ -114,6 +124,9 @@ impl fmt::Display for Bound {
             Bound::Range { min, max } => write!(f, "{min} to {max}"),
             Bound::PowerOfTwo { max } => write!(f, "a power of two, at most {max}"),
             Bound::HostPort => f.write_str("host:port, or [IPv6]:port"),
+            Bound::MtaAddress => f.write_str("host:port, [IPv6]:port or unix:/path"),
+            Bound::FileName { .. } => f.write_str("a file's name, without a folder"),
+            Bound::Line { .. } => f.write_str("a line of text"),
             Bound::DomainName { .. } => f.write_str("a domain name, or an address literal in [ ]"),
             Bound::Path { .. } => f.write_str("an absolute path"),
             Bound::OneOf { names } => {
@@ -134,12 +147,29 @@ impl Bound {
             (Bound::Range { min, max }, Value::Integer(n)) => (min..=max).contains(&n),
             (Bound::PowerOfTwo { max }, Value::Integer(n)) => n.is_power_of_two() && n <= max,
             (Bound::HostPort, Value::Text(text)) => is_host_port(text),
+            (Bound::MtaAddress, Value::Text(text)) => match text.strip_prefix("unix:") {
+                Some(path) => is_absolute_path(path) && path.len() <= SOCKET_PATH_OCTETS_MAX,
+                None => is_host_port(text),
+            },
+            (Bound::FileName { .. }, Value::Text(text)) => {
+                !matches!(text.as_str(), "" | "." | "..") && !text.contains(['/', '\0'])
+            }
+            (Bound::Line { .. }, Value::Text(text)) => {
+                !text.is_empty() && !text.contains(|c: char| c.is_control())
+            }
             (Bound::DomainName { .. }, Value::Text(text)) => is_helo_name(text),
-            (Bound::Path { .. }, Value::Text(text)) => text.starts_with('/') && !text.contains('\0'),
+            (Bound::Path { .. }, Value::Text(text)) => is_absolute_path(text),
             (Bound::OneOf { names }, Value::Text(text)) => names.contains(&text.as_str()),
             _ => false,
         }
     }
+}
+
+/// What `sockaddr_un` has room for on Linux, less its NUL; longer paths fail at the first connect.
+const SOCKET_PATH_OCTETS_MAX: usize = 107;
+
+fn is_absolute_path(text: &str) -> bool {
+    text.starts_with('/') && !text.contains('\0')
 }
 
 fn is_host_port(text: &str) -> bool {
@@ -344,6 +374,41 @@ impl Field for OnDoubt {
             Value::Text(text) if text == "resend" => OnDoubt::Resend,
             Value::Text(text) if text == "hold" => OnDoubt::Hold,
             other => panic!("unchecked value {other:?} for on_doubt"),
+        }
+    }
+}
+
+/// Whether the way to the MTA is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum TlsMode {
+    /// In clear text.
+    #[default]
+    Off,
+    /// In clear text up to STARTTLS (RFC 3207), and no further without it.
+    StartTls,
+    /// From the first octet (RFC 8314).
+    Implicit,
+}
+
+impl TlsMode {
+    pub(super) const NAMES: &'static [&'static str] = &["off", "starttls", "implicit"];
+}
+
+impl Field for TlsMode {
+    type Const = TlsMode;
+    const KIND: Kind = Kind::Text;
+    fn from_const(default: TlsMode) -> Self {
+        default
+    }
+    fn to_value(&self) -> Value {
+        Value::Text(Self::NAMES[*self as usize].to_owned())
+    }
+    fn from_value(value: &Value) -> Self {
+        match value {
+            Value::Text(text) if text == "off" => TlsMode::Off,
+            Value::Text(text) if text == "starttls" => TlsMode::StartTls,
+            Value::Text(text) if text == "implicit" => TlsMode::Implicit,
+            other => panic!("unchecked value {other:?} for tls"),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Who may connect and who may send, one rule each.
 //!
 //! Connecting: while no session stands, one infeed tries and the others wait, so that a dead MTA meets
-//! one polite caller. Sending: while the MTA is held or paused nobody begins a transaction; when a hold
-//! ends, one transaction probes, and its acceptance frees the others. Rights are given back on drop.
+//! one polite caller; and nobody connects while one that had to give its transaction back still does,
+//! since it will want another. Sending: while the MTA is held or paused nobody begins a transaction; when
+//! a hold ends, one transaction probes, and its acceptance frees the others. A pause that is resumed ends
+//! as a hold does: one infeed connects if none is, and probes. Rights are given back on drop.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -36,7 +38,7 @@ impl Shared {
             match wait {
                 Wait::No => {
                     self.change(|_| ());
-                    return Some(Connecting { shared: self.clone(), settled: false });
+                    return Some(Connecting { shared: self.clone(), settled: false, empty_handed: false });
                 }
                 Wait::Until(until) => tokio::select! {
                     () = tokio::time::sleep_until(until) => (),
@@ -53,8 +55,17 @@ impl Shared {
 
     fn may_connect(&self, now: Instant) -> Wait {
         let mut inner = self.lock();
-        if inner.paused.is_some() {
+        if inner.paused.is_some() || inner.empty_handed > 0 {
             return Wait::Change;
+        }
+        if let Some(hold) = &inner.hold {
+            // A session that stands will probe; without one, somebody must connect for it.
+            if inner.established + inner.connecting > 0 {
+                return Wait::Change;
+            }
+            if now < hold.until {
+                return Wait::Until(hold.until);
+            }
         }
         if let Some(until) = inner.connect_not_before.filter(|until| now < *until) {
             return Wait::Until(until);
@@ -71,29 +82,50 @@ impl Shared {
         Wait::No
     }
 
-    /// Waits until this infeed may begin a transaction.
-    pub async fn admit_transaction(&self) -> Admission {
-        if self.may_begin() {
-            return Admission::Go;
+    /// Resolves when whoever may connect, and has not begun to, may no longer: it asks for admission anew.
+    pub async fn admission_over(&self) {
+        self.until(|shared| {
+            let inner = shared.lock();
+            inner.paused.is_some()
+                || inner.empty_handed > 0
+                || inner
+                    .hold
+                    .as_ref()
+                    .is_some_and(|hold| inner.established > 0 || Instant::now() < hold.until)
+        })
+        .await;
+    }
+
+    /// Whether a transaction may begin now.
+    pub fn try_admit_transaction(&self) -> Result<Admission, NotNow> {
+        if self.is_stopping() {
+            return Ok(Admission::Stop);
         }
+        // When all is drained, whoever asks for more is told so, and ends.
+        if self.may_begin() || self.drained.load(Relaxed) {
+            return Ok(Admission::Go);
+        }
+        let mut inner = self.lock();
+        match &mut *inner {
+            Inner { paused: Some(_), .. } => Err(NotNow(None)),
+            Inner { hold: None, .. } => Ok(Admission::Go),
+            Inner { hold: Some(hold), .. } if hold.probing => Err(NotNow(None)),
+            Inner { hold: Some(hold), .. } if Instant::now() < hold.until => Err(NotNow(Some(hold.until))),
+            Inner { hold: Some(hold), .. } => {
+                hold.probing = true;
+                Ok(Admission::Probe)
+            }
+        }
+    }
+
+    /// Waits until this infeed may begin a transaction. Cancel-safe.
+    pub async fn admit_transaction(&self) -> Admission {
         let mut changed = self.status.subscribe();
         loop {
             changed.mark_unchanged();
-            if self.is_stopping() {
-                return Admission::Stop;
-            }
-            let until = {
-                let mut inner = self.lock();
-                match &mut *inner {
-                    Inner { paused: Some(_), .. } => None,
-                    Inner { hold: None, .. } => return Admission::Go,
-                    Inner { hold: Some(hold), .. } if hold.probing => None,
-                    Inner { hold: Some(hold), .. } if Instant::now() < hold.until => Some(hold.until),
-                    Inner { hold: Some(hold), .. } => {
-                        hold.probing = true;
-                        return Admission::Probe;
-                    }
-                }
+            let until = match self.try_admit_transaction() {
+                Ok(admission) => return admission,
+                Err(NotNow(until)) => until,
             };
             match until {
                 Some(until) => tokio::select! {
@@ -129,6 +161,10 @@ impl Shared {
     }
 }
 
+/// Not before this time, or before something changes.
+#[derive(Debug)]
+pub struct NotNow(Option<Instant>);
+
 enum Wait {
     No,
     Until(Instant),
@@ -139,13 +175,24 @@ enum Wait {
 pub struct Connecting {
     shared: Arc<Shared>,
     settled: bool,
+    /// It has no transaction any more.
+    empty_handed: bool,
 }
 
 impl Connecting {
+    /// It connects without a transaction from now on: to be said before that is given back, so that no
+    /// other infeed without a session takes it and connects as well.
+    pub fn gives_back(&mut self) {
+        assert!(!self.empty_handed, "an infeed gives its transaction back once");
+        self.empty_handed = true;
+        self.shared.change(|inner| inner.empty_handed += 1);
+    }
+
     pub fn established(mut self) -> Established {
         self.settled = true;
         self.shared.change(|inner| {
             inner.connecting -= 1;
+            inner.empty_handed -= usize::from(self.empty_handed);
             inner.established += 1;
             inner.connections_total += 1;
             inner.connect_failures = 0;
@@ -161,6 +208,7 @@ impl Connecting {
         let error = error.to_string();
         self.shared.change(|inner| {
             inner.connecting -= 1;
+            inner.empty_handed -= usize::from(self.empty_handed);
             inner.last_error = Some(error.clone());
             inner.connect_failures = inner.connect_failures.saturating_add(1);
             let delay = self.shared.config.reconnect_delay(inner.connect_failures);
@@ -176,7 +224,10 @@ impl Connecting {
 impl Drop for Connecting {
     fn drop(&mut self) {
         if !self.settled {
-            self.shared.change(|inner| inner.connecting -= 1);
+            self.shared.change(|inner| {
+                inner.connecting -= 1;
+                inner.empty_handed -= usize::from(self.empty_handed);
+            });
         }
     }
 }
@@ -210,8 +261,11 @@ mod tests {
 
     /// The right to connect, if it can be had at `now`.
     fn connecting(shared: &Arc<Shared>, now: Instant) -> Option<Connecting> {
-        matches!(shared.may_connect(now), Wait::No)
-            .then(|| Connecting { shared: shared.clone(), settled: false })
+        matches!(shared.may_connect(now), Wait::No).then(|| Connecting {
+            shared: shared.clone(),
+            settled: false,
+            empty_handed: false,
+        })
     }
 
     #[test]
@@ -292,6 +346,52 @@ mod tests {
         shared.obey(Mta::Pause, &said(554, "no"), 0);
         assert!(!shared.may_begin() && connecting(&shared, now + Duration::from_secs(9_999)).is_none());
         shared.resume();
+        // One connects, and has the probe; its success frees the others.
+        let now = Instant::now();
+        let Some(first) = connecting(&shared, now) else { panic!("nobody stands in its way") };
+        assert!(connecting(&shared, now).is_none() && !shared.may_begin());
+        let session = first.established();
+        assert!(connecting(&shared, now).is_none());
+        assert!(matches!(shared.try_admit_transaction(), Ok(Admission::Probe)));
+        assert!(shared.try_admit_transaction().is_err());
+        assert_eq!(shared.status().state, MtaState::Up);
+        shared.succeeded(1);
         assert!(shared.may_begin() && connecting(&shared, now).is_some());
+        drop(session);
+    }
+
+    #[test]
+    fn resume_forgets_the_waits_of_before_and_changes_nothing_unless_paused() {
+        let (shared, now) = (shared(), Instant::now());
+        shared.resume();
+        assert!(shared.may_begin());
+        let Some(first) = connecting(&shared, now) else { panic!("nobody stands in its way") };
+        first.failed(&"refused", Mta::Pause, &said(554, "refused"));
+        shared.resume();
+        assert!(connecting(&shared, Instant::now()).is_some());
+    }
+
+    #[test]
+    fn a_probe_after_resume_that_ends_in_a_pause_needs_another_resume() {
+        let shared = shared();
+        shared.obey(Mta::Pause, &said(530, "no"), 0);
+        shared.resume();
+        assert!(matches!(shared.try_admit_transaction(), Ok(Admission::Probe)));
+        shared.obey(Mta::Pause, &said(530, "still no"), 0);
+        shared.probe_ended();
+        assert!(shared.try_admit_transaction().is_err());
+        shared.resume();
+        assert!(matches!(shared.try_admit_transaction(), Ok(Admission::Probe)));
+    }
+
+    #[test]
+    fn nobody_connects_beside_one_that_gave_its_transaction_back() {
+        let (shared, now) = (shared(), Instant::now());
+        let session = connecting(&shared, now).map(Connecting::established);
+        let Some(mut slow) = connecting(&shared, now) else { panic!("one stands") };
+        slow.gives_back();
+        assert!(session.is_some() && connecting(&shared, now).is_none());
+        drop(slow);
+        assert!(connecting(&shared, now).is_some());
     }
 }
