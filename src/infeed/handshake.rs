@@ -51,28 +51,29 @@ struct Offered {
 impl Opener {
     /// Opens a session. Gives the wire, with nothing unread, and what the MTA offers.
     pub async fn open(&self, config: &InfeedConfig) -> Result<(Wire, Capabilities), InfeedError> {
-        // Before the connect: a file that can't be read is no reason to trouble the MTA.
+        // Files are read before the connect: one that can't be is no reason to trouble the MTA.
         let login = match &config.auth {
             Some(auth) => Some((&auth.user, auth::password(auth, &self.warned).await?)),
             None => None,
         };
+        let mut tls = self.tls.prepare(config).await?;
         let socket = connect(config).await?;
-        if login.is_some() && config.tls.mode == TlsMode::Off && !socket.is_local() {
+        if login.is_some() && tls.is_none() && !socket.is_local() {
             return Err(InfeedError::AuthInClear { address: config.address.clone() });
         }
-        let stream = match config.tls.mode {
-            TlsMode::Implicit => self.tls.secure(socket, config).await?,
-            TlsMode::Off | TlsMode::StartTls => Stream::Clear(socket),
+        let stream = match tls.take_if(|_| config.tls.mode == TlsMode::Implicit) {
+            Some(tls) => self.tls.secure(tls, socket, config).await?,
+            None => Stream::Clear(socket),
         };
         let (stream, mut offered) = greet(stream, config, true).await?;
         let mut wire = Wire::new(stream, config.timeouts);
-        if config.tls.mode == TlsMode::StartTls {
+        if let Some(tls) = tls {
             if !offered.starttls {
                 wire.quit().await;
                 return Err(InfeedError::StartTlsNotOffered { address: config.address.clone() });
             }
             let socket = start_tls(wire).await?;
-            let stream = self.tls.secure(socket, config).await?;
+            let stream = self.tls.secure(tls, socket, config).await?;
             let (stream, offered_now) = greet(stream, config, false).await?;
             (wire, offered) = (Wire::new(stream, config.timeouts), offered_now);
         }

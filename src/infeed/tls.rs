@@ -39,11 +39,25 @@ pub struct TlsClient {
 }
 
 impl TlsClient {
+    /// What a handshake needs; `None` where there is to be none. Before the connect: a file that can't be
+    /// read is no reason to trouble the MTA.
+    pub async fn prepare(&self, config: &InfeedConfig) -> Result<Option<Prepared>, InfeedError> {
+        if config.tls.mode == TlsMode::Off {
+            return Ok(None);
+        }
+        let name = server_name(config)?;
+        Ok(Some(Prepared { name, connector: self.client_config(config).await?.into() }))
+    }
+
     /// Shakes hands over `socket`.
-    pub async fn secure(&self, socket: Socket, config: &InfeedConfig) -> Result<Stream, InfeedError> {
-        let (name, client) = (server_name(config)?, self.client_config(config).await?);
+    pub async fn secure(
+        &self,
+        prepared: Prepared,
+        socket: Socket,
+        config: &InfeedConfig,
+    ) -> Result<Stream, InfeedError> {
         let timeout_ms = config.timeouts.reply_ms(Stage::Tls);
-        let handshake = TlsConnector::from(client).connect(name, socket);
+        let handshake = prepared.connector.connect(prepared.name, socket);
         let shaken = tokio::time::timeout(Duration::from_millis(timeout_ms), handshake).await;
         let error = match shaken {
             Ok(Ok(stream)) => return Ok(Stream::Tls(Box::new(stream))),
@@ -70,6 +84,12 @@ impl TlsClient {
         self.keep(Some(built.clone()));
         Ok(built)
     }
+}
+
+/// A handshake that can begin.
+pub struct Prepared {
+    name: ServerName<'static>,
+    connector: TlsConnector,
 }
 
 fn setup(address: &str, reason: impl ToString) -> InfeedError {
@@ -197,7 +217,8 @@ fn certificate_fault(error: &CertificateError, config: &InfeedConfig) -> Certifi
                 names => format!(" but for {}", names.join(", ")),
             },
         },
-        CertificateError::UnknownIssuer => CertificateFault::UnknownRoot {
+        // A root that was made anew under its old name shows itself by its signature alone.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => CertificateFault::UnknownRoot {
             roots: match &config.tls.ca_file {
                 Some(path) => format!("known are those in {}", path.display()),
                 None => "known are the system's".into(),
