@@ -19,6 +19,7 @@ use super::reply::BadReply;
 use super::tls::read_bounded;
 use super::transaction::{Said, Stage};
 use super::wire::Wire;
+use crate::config::TlsMode;
 
 /// Octets of a password, at most.
 const PASSWORD_OCTETS_MAX: u64 = 1_024;
@@ -117,6 +118,14 @@ fn one_line(octets: Vec<u8>) -> Result<Password, &'static str> {
         return Err("it must be one line, with no NUL in it");
     }
     Ok(Password(text))
+}
+
+/// A password goes over TLS, or stays on this host.
+pub fn may_be_said(config: &InfeedConfig, local: bool) -> Result<(), InfeedError> {
+    if config.auth.is_some() && config.tls.mode == TlsMode::Off && !local {
+        return Err(InfeedError::AuthInClear { address: config.address.clone() });
+    }
+    Ok(())
 }
 
 /// Says who we are. On an error the session is of no use.
@@ -224,6 +233,19 @@ mod tests {
             assert!(one_line(octets.to_vec()).is_err(), "{octets:?}");
         }
         assert_eq!(format!("{:?}", Password("secret".into())), HIDDEN);
+    }
+
+    #[test]
+    fn a_password_is_not_sent_in_clear_text_to_another_host() {
+        let auth = AuthConfig { user: "news".into(), password: PasswordSource::Missing };
+        let mut config = InfeedConfig { auth: Some(auth), ..InfeedConfig::default() };
+        assert!(matches!(may_be_said(&config, false), Err(InfeedError::AuthInClear { .. })));
+        assert!(may_be_said(&config, true).is_ok());
+        for mode in [TlsMode::StartTls, TlsMode::Implicit] {
+            config.tls.mode = mode;
+            assert!(may_be_said(&config, false).is_ok());
+        }
+        assert!(may_be_said(&InfeedConfig::default(), false).is_ok());
     }
 
     #[test]

@@ -58,9 +58,7 @@ impl Opener {
         };
         let mut tls = self.tls.prepare(config).await?;
         let socket = connect(config).await?;
-        if login.is_some() && tls.is_none() && !socket.is_local() {
-            return Err(InfeedError::AuthInClear { address: config.address.clone() });
-        }
+        auth::may_be_said(config, socket.is_local())?;
         let stream = match tls.take_if(|_| config.tls.mode == TlsMode::Implicit) {
             Some(tls) => self.tls.secure(tls, socket, config).await?,
             None => Stream::Clear(socket),

@@ -5,6 +5,7 @@
 //! for a reply flushes it by [`Stream::poll_sent`]. Errors are `io::Error`; TLS's own are inside it.
 
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
@@ -41,9 +42,7 @@ impl Socket {
     /// Whether what is said here stays on this host.
     pub fn is_local(&self) -> bool {
         match self {
-            Socket::Tcp(stream) => {
-                stream.peer_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback())
-            }
+            Socket::Tcp(stream) => stream.peer_addr().is_ok_and(|address| is_this_host(address.ip())),
             Socket::Unix(_) => true,
         }
     }
@@ -58,6 +57,10 @@ impl Socket {
             _ => Ok(()),
         }
     }
+}
+
+fn is_this_host(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
 }
 
 impl Stream {
@@ -175,6 +178,22 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Clear(socket) => Pin::new(socket).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_is_this_host() {
+        let is = |address: &str| address.parse().map(is_this_host);
+        for address in ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(is(address), Ok(true), "{address}");
+        }
+        for address in ["192.0.2.1", "10.0.0.1", "fe80::1", "::ffff:192.0.2.1", "::"] {
+            assert_eq!(is(address), Ok(false), "{address}");
         }
     }
 }
