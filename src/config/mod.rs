@@ -22,6 +22,7 @@ mod load;
 mod nearest;
 pub mod settings;
 mod spool_dir;
+mod tls_mode;
 mod value;
 
 pub use docs::{markdown, sample};
@@ -29,7 +30,8 @@ pub use error::{ConfigError, ConfigErrors};
 pub use load::{Environment, Loaded, Origin, Request, load};
 pub use settings::{Catches, Config, Drain, Job, Mta, Retry, Spool, table};
 pub use spool_dir::{resolve_spool_dir, resolve_spool_dir_in};
-pub use value::{Bound, Field, OnDoubt, Setting, TlsMode, Value};
+pub use tls_mode::TlsMode;
+pub use value::{Bound, Field, OnDoubt, Setting, Value};
 
 #[cfg(test)]
 mod tests;

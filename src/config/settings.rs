@@ -3,7 +3,8 @@
 //! Names end in their unit, then their bound. The first paragraph of a comment says what the setting is,
 //! the second why its default is what it is; both go into the sample file and the docs.
 
-use super::value::{Bound, Field, OnDoubt, Setting, TlsMode, Value};
+use super::tls_mode::TlsMode;
+use super::value::{Bound, Field, OnDoubt, Setting, Value};
 use std::path::PathBuf;
 
 settings! {

@@ -1,10 +1,7 @@
 //! What all infeeds of one MTA know together: how it is, what was learned about it, who may connect,
 //! who may send.
 //!
-//! One rule for connecting: while no session is established, one infeed tries and the others wait, so
-//! that a dead MTA meets one polite caller. One rule for sending: while the MTA is held or paused nobody
-//! begins a transaction; when a hold ends, one transaction probes, and its acceptance frees the others.
-//! Nothing here fails.
+//! The rules for both are in `admission`. Nothing here fails.
 
 mod admission;
 
@@ -76,6 +73,8 @@ struct Inner {
     connecting: usize,
     /// Of `connecting`, those that gave their transaction back.
     empty_handed: usize,
+    /// After a pause: one connects at a time until one has succeeded.
+    connects_singly: bool,
     connections_total: u64,
     infeeds: usize,
     panics_total: u64,
@@ -237,16 +236,15 @@ impl Shared {
         }
     }
 
-    /// Ends a pause, if there is one: at once one infeed connects (unless a session stands) and probes
-    /// with one transaction; its acceptance lets the others connect and send.
+    /// Ends a pause, if there is one: at once one infeed connects, unless a session stands, and probes with
+    /// one transaction. Its acceptance lets the others send, and connect, the first of them alone.
     pub fn resume(&self) {
         self.change(|inner| {
             if inner.paused.take().is_none() {
                 return;
             }
-            inner.connect_not_before = None;
-            inner.connect_failures = 0;
-            inner.down = None;
+            (inner.connect_not_before, inner.connect_failures, inner.down) = (None, 0, None);
+            inner.connects_singly = true;
             inner.hold = Some(Hold {
                 until: Instant::now(),
                 until_us: now_us(),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::config::Timeouts;
 use super::envelope::Commands;
@@ -253,8 +253,12 @@ impl Wire {
         if let Err(error) = self.reply(Stage::Mail).await {
             tracing::trace!(%error, "no reply to QUIT");
         }
-        if let Err(error) = self.stream.shutdown().await {
-            tracing::trace!(%error, "the MTA was gone before the end of the connection");
+        // TLS has a farewell of its own, which an MTA need not take.
+        let quit = Duration::from_millis(self.timeouts.quit_ms);
+        match timeout(quit, self.stream.shutdown()).await {
+            Ok(Ok(())) => (),
+            Ok(Err(error)) => tracing::trace!(%error, "the MTA was gone before the end of the connection"),
+            Err(error) => tracing::trace!(%error, "the MTA takes no farewell"),
         }
     }
 
