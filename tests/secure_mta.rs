@@ -189,7 +189,18 @@ fn auth_over_tls_lets_the_right_password_in_and_pauses_on_a_wrong_one() {
         let [tls, roots] = place.starttls();
         let file = place.password("not this one\n");
         let user = ("INFEED_MTA_AUTH_USER", "news@mta.example.test");
-        let settings = [tls, roots, user, ("INFEED_MTA_AUTH_PASSWORD_FILE", file.as_str())];
+        let folder = place.desk.path("").display().to_string();
+        let settings = match mechanisms {
+            "LOGIN" => vec![
+                tls,
+                roots,
+                user,
+                // as systemd gives it
+                ("INFEED_MTA_AUTH_PASSWORD_CREDENTIAL", "password"),
+                ("CREDENTIALS_DIRECTORY", folder.as_str()),
+            ],
+            _ => vec![tls, roots, user, ("INFEED_MTA_AUTH_PASSWORD_FILE", file.as_str())],
+        };
 
         let mta = postfix(Relay::Discard, &lines);
         let run = place.drain(&mta.address(), &settings).expect_code(69);

@@ -2,8 +2,8 @@
 //! when no mechanism matches, and writes the password to its log.
 //!
 //! Guarantees: the password is in no error, no log and no metric, also when the MTA repeats it in its
-//! reply; it goes only over TLS, to this host, or not at all. Errors: `Password`, `AuthInClear`,
-//! `NoMechanism`, and those of the wire at `Auth`.
+//! reply; it goes only over TLS, to this host, or not at all. Errors: `NoPassword`, `Password`,
+//! `AuthInClear`, `NoMechanism`, and those of the wire at `Auth`.
 
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
@@ -58,8 +58,12 @@ impl fmt::Display for Mechanisms {
 }
 
 /// Reads the password anew. `warned` keeps a file that others can read from being warned of twice.
-pub async fn password(auth: &AuthConfig, warned: &AtomicBool) -> Result<Password, InfeedError> {
-    let (setting, path) = place(&auth.password)?;
+pub async fn password(
+    auth: &AuthConfig,
+    config: &InfeedConfig,
+    warned: &AtomicBool,
+) -> Result<Password, InfeedError> {
+    let (setting, path) = place(&auth.password, config)?;
     let shown = format!("{setting}: {}", path.display());
     let read = tokio::task::spawn_blocking(move || read(&path)).await;
     let bad = |reason: String| InfeedError::Password { setting: shown.clone(), reason };
@@ -75,8 +79,7 @@ pub async fn password(auth: &AuthConfig, warned: &AtomicBool) -> Result<Password
 }
 
 /// The setting that names the place, and the file.
-fn place(source: &PasswordSource) -> Result<(&'static str, PathBuf), InfeedError> {
-    let bad = |setting: &str, reason: String| InfeedError::Password { setting: setting.to_owned(), reason };
+fn place(source: &PasswordSource, config: &InfeedConfig) -> Result<(&'static str, PathBuf), InfeedError> {
     match source {
         PasswordSource::File(path) => Ok(("mta.auth_password_file", path.clone())),
         PasswordSource::Credential(name) => {
@@ -86,14 +89,11 @@ fn place(source: &PasswordSource) -> Result<(&'static str, PathBuf), InfeedError
                     "$CREDENTIALS_DIRECTORY is not set: {name:?} is one of systemd's (LoadCredential= in the \
                      unit); without systemd, use mta.auth_password_file"
                 );
-                return Err(bad(setting, reason));
+                return Err(InfeedError::Password { setting: setting.to_owned(), reason });
             };
             Ok((setting, Path::new(&folder).join(name)))
         }
-        PasswordSource::Missing => Err(bad(
-            "mta.auth_user is set",
-            "set mta.auth_password_file, or mta.auth_password_credential, to where it is kept".into(),
-        )),
+        PasswordSource::Missing => Err(InfeedError::NoPassword { address: config.address.clone() }),
     }
 }
 

@@ -27,7 +27,12 @@ pub enum InfeedError {
     TlsSetup { address: String, reason: String },
     #[error("the root certificates in {}: {reason}; see mta.tls_ca_file", path.display())]
     Roots { path: PathBuf, reason: String },
-    #[error("the password for the MTA ({setting}): {reason}")]
+    #[error(
+        "mta.auth_user is set, and nothing says where the password for the MTA at {address} is: set \
+         mta.auth_password_file or mta.auth_password_credential"
+    )]
+    NoPassword { address: String },
+    #[error("the password for the MTA can't be had ({setting}): {reason}")]
     Password { setting: String, reason: String },
     #[error(
         "mta.auth_user is set, but the way to the MTA at {address} is neither encrypted nor on this host, and a \

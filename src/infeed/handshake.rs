@@ -53,7 +53,7 @@ impl Opener {
     pub async fn open(&self, config: &InfeedConfig) -> Result<(Wire, Capabilities), InfeedError> {
         // Files are read before the connect: one that can't be is no reason to trouble the MTA.
         let login = match &config.auth {
-            Some(auth) => Some((&auth.user, auth::password(auth, &self.warned).await?)),
+            Some(auth) => Some((&auth.user, auth::password(auth, config, &self.warned).await?)),
             None => None,
         };
         let mut tls = self.tls.prepare(config).await?;

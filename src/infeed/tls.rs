@@ -214,7 +214,10 @@ fn certificate_fault(error: &CertificateError, config: &InfeedConfig) -> Certifi
             expected: expected.to_str().into_owned(),
             presented: match presented.as_slice() {
                 [] => " (it bears no name at all)".into(),
-                names => format!(" but for {}", names.join(", ")),
+                names => {
+                    let names: Vec<&str> = names.iter().map(|name| bare(name)).collect();
+                    format!(" but for {}", names.join(", "))
+                }
             },
         },
         // A root that was made anew under its old name shows itself by its signature alone.
@@ -230,6 +233,11 @@ fn certificate_fault(error: &CertificateError, config: &InfeedConfig) -> Certifi
         }
         other => CertificateFault::Other(other.to_string()),
     }
+}
+
+/// The name in `DnsName("name")`, which is how rustls gives it.
+fn bare(shown: &str) -> &str {
+    shown.split('"').nth(1).unwrap_or(shown)
 }
 
 /// `tls_verify = false`: any certificate will do, as long as the MTA has its key.

@@ -142,6 +142,7 @@ pub fn on_no_session(error: &InfeedError, sessions_live: usize) -> (Mta, Said) {
         | InfeedError::Certificate { .. }
         | InfeedError::TlsSetup { .. }
         | InfeedError::AuthInClear { .. }
+        | InfeedError::NoPassword { .. }
         | InfeedError::NoMechanism { .. } => (Mta::Pause, own(554)),
         InfeedError::Roots { .. } | InfeedError::Password { .. } => (Mta::BackOff, own(421)),
         _ => (on_connect_failed(sessions_live), own(421)),

@@ -160,6 +160,7 @@ fn what_only_an_operator_can_mend_pauses_and_what_mends_itself_is_tried_again() 
         (InfeedError::Certificate { address: address(), fault: expired }, Mta::Pause),
         (InfeedError::TlsSetup { address: address(), reason: "no name".into() }, Mta::Pause),
         (InfeedError::AuthInClear { address: address() }, Mta::Pause),
+        (InfeedError::NoPassword { address: address() }, Mta::Pause),
         (InfeedError::NoMechanism { address: address(), offered: "no AUTH".into() }, Mta::Pause),
         (InfeedError::Roots { path: "/roots".into(), reason: "empty".into() }, Mta::BackOff),
         (InfeedError::Password { setting: "a file".into(), reason: "empty".into() }, Mta::BackOff),
