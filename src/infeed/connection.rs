@@ -30,7 +30,7 @@ pub async fn run<W: Work>(work: Arc<W>, shared: Arc<Shared>) {
             biased;
             () = shared.stopped() => return,
             // A transaction that is at hand stays where it is.
-            () = shared.admission_over() => continue,
+            () = shared.admission_to_connect_over() => continue,
             transaction = work.next(&capabilities) => transaction,
         };
         let Some(transaction) = transaction else {

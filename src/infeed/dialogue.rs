@@ -171,8 +171,9 @@ impl<W: Work> Dialogue<W> {
         }
         let transaction = tokio::select! {
             biased;
+            // What is at hand stays there for another MTA; admission is asked for anew.
+            () = self.shared.admission_of_sessions_over(self.probing) => return Step::Idle,
             transaction = self.work.next(&self.capabilities) => transaction,
-            () = self.shared.stopped() => return Step::End(End::Stopped),
             error = self.wire.idle_end() => return Step::End(End::Closed(error)),
             () = sleep_until(idle_end) => return Step::End(End::Idle),
         };
@@ -184,7 +185,7 @@ impl<W: Work> Dialogue<W> {
         if self.probing || self.shared.may_begin() {
             return Step::Begin(lent);
         }
-        // Held or paused while it waited for work.
+        // Held or paused in the moment that it came.
         lent.settle();
         Step::Idle
     }

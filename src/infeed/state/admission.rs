@@ -83,7 +83,7 @@ impl Shared {
     }
 
     /// Resolves when whoever may connect, and has not begun to, may no longer: it asks for admission anew.
-    pub async fn admission_over(&self) {
+    pub async fn admission_to_connect_over(&self) {
         self.until(|shared| {
             let inner = shared.lock();
             inner.paused.is_some()
@@ -96,13 +96,17 @@ impl Shared {
         .await;
     }
 
+    /// Resolves when a session that waits for a transaction may begin none any more.
+    pub async fn admission_of_sessions_over(&self, probing: bool) {
+        self.until(|shared| shared.is_stopping() || !probing && !shared.may_ask()).await;
+    }
+
     /// Whether a transaction may begin now.
     pub fn try_admit_transaction(&self) -> Result<Admission, NotNow> {
         if self.is_stopping() {
             return Ok(Admission::Stop);
         }
-        // When all is drained, whoever asks for more is told so, and ends.
-        if self.may_begin() || self.drained.load(Relaxed) {
+        if self.may_ask() {
             return Ok(Admission::Go);
         }
         let mut inner = self.lock();
@@ -139,6 +143,11 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// May a transaction be asked for? When all is drained, whoever asks is told so, and ends.
+    fn may_ask(&self) -> bool {
+        !self.closed.load(Relaxed) || self.drained.load(Relaxed)
     }
 
     /// May a transaction begin without asking for admission?

@@ -1,3 +1,4 @@
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use super::*;
@@ -163,4 +164,21 @@ fn nobody_connects_beside_one_that_gave_its_transaction_back() {
     assert!(session.is_some() && connecting(&shared, now).is_none());
     drop(slow);
     assert!(connecting(&shared, now).is_some());
+}
+
+#[test]
+fn the_end_of_the_work_is_told_to_sessions_that_are_held() {
+    let shared = shared();
+    shared.obey(Mta::StopAndProbe, &said(452, "4.3.1 full"), 0);
+    let over = |probing| {
+        let mut over = std::pin::pin!(shared.admission_of_sessions_over(probing));
+        over.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    };
+    assert!(over(false) && !over(true) && shared.try_admit_transaction().is_err());
+    shared.drained();
+    assert!(!over(false) && !over(true));
+    assert!(matches!(shared.try_admit_transaction(), Ok(Admission::Go)));
+    shared.stop();
+    assert!(over(false) && over(true));
+    assert!(matches!(shared.try_admit_transaction(), Ok(Admission::Stop)));
 }
