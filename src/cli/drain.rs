@@ -35,7 +35,7 @@ pub struct DrainOptions {
 /// Send what is due, and end
 #[derive(Debug, Clone, Args)]
 pub struct DrainArgs {
-    /// The MTA: HOST:PORT, or `sink` for rehearsals into the built-in one [default: mta.address]
+    /// The MTA: HOST:PORT, unix:PATH, or `sink` for rehearsals into the built-in one [default: mta.address]
     #[arg(long, value_name = "MTA")]
     pub mta: Option<String>,
     /// Drain a part of the queue: A-B or A, of spool.slices; others may drain the rest

@@ -33,7 +33,7 @@ pub struct SubmitOptions {
     /// The message is a template over the columns: {{ first_name }}
     #[arg(long)]
     pub merge: bool,
-    /// The MTA: HOST:PORT, or `sink` for a rehearsal into the built-in one [default: mta.address]
+    /// The MTA: HOST:PORT, unix:PATH, or `sink` for a rehearsal into the built-in one [default: mta.address]
     #[arg(long, value_name = "MTA")]
     pub mta: Option<String>,
 

@@ -217,7 +217,28 @@ fn hide_error(error: InfeedError, secrets: &[&str]) -> InfeedError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_reply_shows_a_secret_wherever_it_stands_and_wherever_it_is_cut(
+            password in "[A-Za-z0-9]{6,20}",
+            before in "[ -~]{0,20}",
+            after in "[ -~]{0,20}",
+            cut in 4..20usize,
+        ) {
+            let encoded = BASE64.encode(&password);
+            for secret in [&password, &encoded] {
+                let hidden = hide(&format!("{before}{secret}{after}"), &[&encoded, &password]);
+                prop_assert!(!hidden.contains(secret.as_str()), "{hidden}");
+                let part = &secret[..cut.min(secret.len())];
+                let hidden = hide(&format!("{before} {part}"), &[&encoded, &password]);
+                prop_assert!(!hidden.ends_with(part), "{hidden}");
+            }
+        }
+    }
 
     #[test]
     fn a_password_is_one_line_and_its_file_s_faults_are_told_without_it() {

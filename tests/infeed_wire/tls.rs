@@ -281,3 +281,40 @@ async fn tls_goes_over_a_unix_domain_socket_too_when_a_name_is_given() {
     server.played().await;
     assert_eq!(list.words(), ["accepted GOOD000001"]);
 }
+
+#[tokio::test]
+async fn a_connection_lost_under_tls_leaves_doubt_after_the_dot_and_none_before() {
+    for (end, word) in [
+        (&["S: 250 ok|250 ok|354 go", ".", "close"] as &[&str], "in doubt"),
+        (&["S: 250 ok|250 ok", "close"], "not tried"),
+    ] {
+        let place = Place::new();
+        let script: &[&[&str]] = &[&["tls", "S: 220 mx"], EHLO, &["C: MAIL", "C: RCPT", "C: DATA"], end];
+        let server = Server::tls(place.identity().acceptor(), &[script]).await;
+        let list = drain(place.config(&server.address, TlsMode::Implicit), List::new([message(&[1])])).await;
+        server.played().await;
+        assert_eq!(list.words(), [word]);
+    }
+}
+
+#[tokio::test]
+async fn an_idle_session_under_tls_hears_its_farewell_and_nothing_is_lost() {
+    let place = Place::new();
+    let open: &[&str] = &["tls", "S: 220 mx"];
+    let envelope: &[&str] = &["C: MAIL", "C: RCPT", "C: DATA", "S: 250 ok|250 ok|354 go"];
+    let idle: &[&str] = &[".", "S: 250 ok", "S: 421 4.4.2 timeout", "close"];
+    let scripts: &[&[&[&str]]] = &[&[open, EHLO, envelope, idle], &[open, EHLO, &["good"]]];
+    let server = Server::tls(place.identity().acceptor(), scripts).await;
+    let list = Arc::new(List::new([message(&[1])]).endless());
+    let pool = Pool::start(place.config(&server.address, TlsMode::Implicit), list.clone());
+    let mut changed = pool.changed();
+    changed.wait_for(|status| status.connections_total == 1).await.unwrap();
+    changed.wait_for(|status| status.established == 0).await.unwrap();
+    list.add(message(&[2]));
+    while list.words().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(list.words(), ["accepted -", "accepted GOOD000001"]);
+    assert_eq!(pool.stop(Duration::from_secs(20)).await.aborted, 0);
+    server.played().await;
+}
