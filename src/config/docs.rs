@@ -135,7 +135,13 @@ are an error. `infeed config show` prints each MTA's values with the line that e
 /// The value to show in the sample; an unset one is shown by its example.
 fn shown(setting: &Setting) -> String {
     match (&setting.default, setting.bound) {
-        (Value::Unset, Bound::Path { example } | Bound::DomainName { example }) => format!("{example:?}"),
+        (
+            Value::Unset,
+            Bound::Path { example }
+            | Bound::DomainName { example }
+            | Bound::FileName { example }
+            | Bound::Line { example },
+        ) => format!("{example:?}"),
         (Value::Unset, _) => "\"\"".to_owned(),
         (value, _) => value.to_string(),
     }

@@ -27,6 +27,7 @@ mod nearest;
 pub mod settings;
 mod spool_dir;
 mod text;
+mod tls_mode;
 mod value;
 
 pub(crate) use docs::spoken;
@@ -37,6 +38,7 @@ pub use load::{Environment, Loaded, Origin, Request, load};
 pub use mtas::{MtaEntry, ONLY_MTA, mta_table, mta_table_own};
 pub use settings::{Catches, Config, Control, Drain, Job, Mta, Retention, Retry, Spool, table};
 pub use spool_dir::{resolve_spool_dir, resolve_spool_dir_in};
+pub use tls_mode::TlsMode;
 pub use value::{Bound, Field, OnDoubt, Setting, Value};
 
 /// The groups of settings with what each is about, in the order of the sample file.

@@ -4,6 +4,7 @@
 //! the second why its default is what it is; both go into the sample file and the docs.
 
 use super::mtas::MtaEntry;
+use super::tls_mode::TlsMode;
 use super::value::{Bound, Field, OnDoubt, Setting, Value};
 use std::path::PathBuf;
 
@@ -53,8 +54,38 @@ settings! {
     mta: Mta {
         /// Where the MTA listens.
         ///
-        /// A local MTA: infeed looks up no MX and leaves the delivery to it.
+        /// A local MTA: infeed looks up no MX and leaves the delivery to it. `unix:/path` is a
+        /// Unix-domain socket; an MTA on another host wants tls and auth_user.
         address: String = "127.0.0.1:25", Bound::MtaAddress;
+        /// Whether the way to the MTA is encrypted.
+        ///
+        /// A local MTA needs none. `starttls` sends nothing to an MTA that doesn't offer it; `implicit`
+        /// is for ports that begin with TLS (465).
+        tls: TlsMode = TlsMode::Off, Bound::OneOf { names: TlsMode::NAMES };
+        /// PEM file of the root certificates that the MTA's certificate must lead to.
+        ///
+        /// Unset, it is the system's roots. An authority of one's own belongs here.
+        tls_ca_file: Option<PathBuf> = None, Bound::Path { example: "/etc/infeed/mta-root.pem" };
+        /// Name that the MTA's certificate must bear.
+        ///
+        /// Unset, it is the host of the address. A Unix-domain socket has none, and needs this.
+        tls_server_name: Option<String> = None, Bound::DomainName { example: "mail.example.org" };
+        /// Refuse an MTA whose certificate can't be trusted.
+        ///
+        /// Without it anybody between here and the MTA can read and change the mail: for rehearsals only.
+        tls_verify: bool = true, Bound::Any;
+        /// User name for AUTH (PLAIN or LOGIN).
+        ///
+        /// Unset, there is no AUTH: a local MTA knows its host. It goes over TLS or stays on this host.
+        auth_user: Option<String> = None, Bound::Line { example: "infeed" };
+        /// File that holds the password for AUTH: one line, readable by infeed's user alone.
+        ///
+        /// It is read again at each connect, so that the password can be changed while infeed runs.
+        auth_password_file: Option<PathBuf> = None, Bound::Path { example: "/etc/infeed/mta-password" };
+        /// Name of the systemd credential that holds the password for AUTH.
+        ///
+        /// Set by LoadCredential= in the unit; it counts where auth_password_file is not set.
+        auth_password_credential: Option<String> = None, Bound::FileName { example: "mta-password" };
         /// Infeeds: SMTP connections held open side by side.
         ///
         /// Eight saturate most MTAs on one disk; keep it below the MTA's own limit of processes.
@@ -107,6 +138,10 @@ settings! {
         ///
         /// RFC 5321 §4.5.3.2.6: ten minutes. Giving up earlier makes duplicates.
         final_dot_timeout_ms: u64 = 600_000, Bound::Range { min: 1, max: 3_600_000 };
+        /// Time without anything to send after which a connection is ended.
+        ///
+        /// An MTA ends it itself later (Postfix after 300 s), and less politely.
+        idle_timeout_ms: u64 = 30_000, Bound::Range { min: 1, max: 3_600_000 };
         /// First delay before a lost connection is made again.
         ///
         /// It doubles, with jitter, up to reconnect_delay_ms_max.
@@ -257,4 +292,7 @@ const _: () = {
     // the breaker trips within the first chunk, and before a list that nobody has to confirm is used up
     assert!(catches::breaker_recipients_min <= spool::chunk_recipients_max);
     assert!(catches::breaker_recipients_min <= catches::confirm_recipients_min);
+
+    // below Postfix's smtpd_timeout: we hang up first
+    assert!(mta::idle_timeout_ms < 300_000);
 };

@@ -6,6 +6,9 @@ pub(super) const MTA_NAME_LEN_MAX: usize = 64;
 /// The word that stands for the built-in MTA wherever an MTA is chosen.
 const SINK: &str = "sink";
 
+/// What `sockaddr_un` has room for on Linux, less its NUL; longer paths fail at the first connect.
+const SOCKET_PATH_OCTETS_MAX: usize = 107;
+
 pub(super) fn is_mta_name(text: &str) -> bool {
     text.len() <= MTA_NAME_LEN_MAX
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -15,7 +18,11 @@ pub(super) fn is_mta_name(text: &str) -> bool {
 
 pub(super) fn is_mta_address(text: &str) -> bool {
     match text.strip_prefix("unix:") {
-        Some(path) => path.starts_with('/') && path.len() > 1 && !path.contains(char::is_control),
+        Some(path) => {
+            path.starts_with('/')
+                && (2..=SOCKET_PATH_OCTETS_MAX).contains(&path.len())
+                && !path.contains(char::is_control)
+        }
         None => is_host_port(text),
     }
 }

@@ -94,10 +94,18 @@ pub enum Bound {
     PowerOfTwo {
         max: u64,
     },
-    /// `host:port`, `[IPv6]:port` or `unix:/path`.
+    /// `host:port`, `[IPv6]:port`, or `unix:` and an absolute path.
     MtaAddress,
     /// What an MTA can be called: letters, digits, `-`, `_` and `.`, the first a letter or digit; not `sink`.
     MtaName,
+    /// The name of a file, without a folder.
+    FileName {
+        example: &'static str,
+    },
+    /// A line of text, not empty, with no control characters.
+    Line {
+        example: &'static str,
+    },
     /// A name fit for EHLO: letters, digits, hyphens and dots, or an address literal.
     DomainName {
         example: &'static str,
@@ -124,6 +132,8 @@ impl fmt::Display for Bound {
                     "1 to {MTA_NAME_LEN_MAX} letters, digits, \"-\", \"_\" or \".\", other than \"sink\""
                 )
             }
+            Bound::FileName { .. } => f.write_str("a file's name, without a folder"),
+            Bound::Line { .. } => f.write_str("a line of text"),
             Bound::DomainName { .. } => f.write_str("a domain name, or an address literal in [ ]"),
             Bound::Path { .. } => f.write_str("an absolute path"),
             Bound::OneOf { names } => {
@@ -145,12 +155,22 @@ impl Bound {
             (Bound::PowerOfTwo { max }, Value::Integer(n)) => n.is_power_of_two() && n <= max,
             (Bound::MtaAddress, Value::Text(text)) => is_mta_address(text),
             (Bound::MtaName, Value::Text(text)) => is_mta_name(text),
+            (Bound::FileName { .. }, Value::Text(text)) => {
+                !matches!(text.as_str(), "" | "." | "..") && !text.contains(['/', '\0'])
+            }
+            (Bound::Line { .. }, Value::Text(text)) => {
+                !text.is_empty() && !text.contains(|c: char| c.is_control())
+            }
             (Bound::DomainName { .. }, Value::Text(text)) => is_helo_name(text),
-            (Bound::Path { .. }, Value::Text(text)) => text.starts_with('/') && !text.contains('\0'),
+            (Bound::Path { .. }, Value::Text(text)) => is_absolute_path(text),
             (Bound::OneOf { names }, Value::Text(text)) => names.contains(&text.as_str()),
             _ => false,
         }
     }
+}
+
+fn is_absolute_path(text: &str) -> bool {
+    text.starts_with('/') && !text.contains('\0')
 }
 
 /// One setting, as the table holds it.

@@ -48,7 +48,8 @@ fn systemd_hears_of_start_reload_watchdog_and_end() {
     desk.configure(&format!("[mta]\naddress = '{}'\n", sink.address()));
     let config = desk.path("infeed.toml");
     let daemon = Daemon::of(
-        desk.infeed(&["serve", "--config"])
+        desk.infeed(&["serve"])
+            .arg("--config")
             .arg(&config)
             .env("NOTIFY_SOCKET", &path)
             .env("WATCHDOG_USEC", "400000")

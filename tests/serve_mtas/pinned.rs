@@ -85,7 +85,7 @@ fn a_drain_gives_a_dead_mta_up_with_69_and_has_done_the_rest() {
     let any = farm.submit("any", 800, MERGED, &["--merge"], None);
     let drain = || {
         let config = farm.config();
-        farm.desk.infeed(&["drain", "--json", "--config"]).arg(config).args(["--set", "mta.wait_first_s=1"])
+        farm.desk.infeed(&["drain", "--json", "--config", &config, "--set", "mta.wait_first_s=1"])
     };
     let run = drain().run().expect_code(69);
     let said = run.json();
