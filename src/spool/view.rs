@@ -17,6 +17,9 @@ use super::results::{self, Child, ResultsHeader};
 use crate::clock::Micros;
 use crate::slice::XxRange;
 
+/// How often a job is looked for that changes its state meanwhile.
+const LOOKS_MAX: usize = 20;
+
 /// A job as `jobs` and `job show` tell it.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct JobView {
@@ -70,15 +73,16 @@ impl DirSpool {
     }
 
     pub fn view(&self, job: &JobId) -> Result<JobView> {
-        let (state, dir) = self.find(job)?;
-        match self.view_at(state, &dir, job) {
-            // renamed while we looked
-            Err(e) if e.is_not_found() => {
-                let (state, dir) = self.find(job)?;
-                self.view_at(state, &dir, job)
+        let mut last = None;
+        for _ in 0..LOOKS_MAX {
+            let (state, dir) = self.find(job)?;
+            match self.view_at(state, &dir, job) {
+                // renamed while we looked
+                Err(e) if e.is_not_found() => last = Some(e),
+                other => return other,
             }
-            other => other,
         }
+        Err(last.unwrap_or_else(|| SpoolError::NoSuchJob(job.to_string())))
     }
 
     pub(super) fn view_at(&self, state: JobState, dir: &JobDir, job: &JobId) -> Result<JobView> {
