@@ -179,7 +179,10 @@ impl<O: Owner> Feeder<O> {
             let mut state = self.supply.lock();
             let why = target.why_not(&state);
             state.left_alone.insert(id.clone(), why);
-            self.other_target.insert(id.clone());
+            // what waits for an MTA that was given up is this run's, and unfinished
+            if !target.was_given_up(&state) {
+                self.other_target.insert(id.clone());
+            }
             let run = state.jobs.get_mut(id);
             run.map(|run| run.stop.get_or_insert(JobStop::LeftAlone)).is_some()
         };

@@ -56,6 +56,15 @@ impl Target {
         }
     }
 
+    /// Whether this run had an MTA for it.
+    pub fn was_given_up(&self, state: &State) -> bool {
+        match self {
+            Target::Sink => false,
+            Target::Named(name) => state.gone.iter().any(|(gone, _)| gone == name),
+            Target::Any => !state.gone.is_empty(),
+        }
+    }
+
     /// Why a job is left alone that no MTA of the run may take.
     pub fn why_not(&self, state: &State) -> String {
         let names: Vec<&str> =

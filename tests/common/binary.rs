@@ -49,10 +49,15 @@ pub struct Infeed {
     deadline: Duration,
 }
 
+/// The binary under test: `INFEED_TEST_BINARY`, such as a release build's for a soak, else this build's.
+fn binary() -> std::ffi::OsString {
+    std::env::var_os("INFEED_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_infeed").into())
+}
+
 /// `infeed ARGUMENTS…`.
 pub fn infeed<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(arguments: I) -> Infeed {
     let home = tempfile::tempdir().expect("a temporary folder");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_infeed"));
+    let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("INFEED_") {
             command.env_remove(name);

@@ -62,7 +62,7 @@ impl World {
             let asks = match self.random.usize(0..200) {
                 0 => "refuse-550.",
                 1 | 2 => "defer-451-1x.",
-                3 => "defer-452-2x.",
+                3 => "defer-450-2x.",
                 _ => "",
             };
             list.push_str(&address(asks, number, i));
