@@ -30,6 +30,8 @@ use crate::spool::{JobId, Outcome, SpoolError};
 mod drain;
 mod feeder;
 mod hand;
+#[allow(dead_code)]
+mod mixing;
 mod order;
 mod retry;
 mod settle;
