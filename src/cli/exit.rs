@@ -108,14 +108,22 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
         if let Some(error) = cause.downcast_ref::<SinkError>() {
             return error.exit_code();
         }
-        if cause.is::<ConfigErrors>() || cause.is::<ConfigError>() {
-            return BAD_CONFIG;
+        if let Some(errors) = cause.downcast_ref::<ConfigErrors>() {
+            return of_config(errors.is_usage());
+        }
+        if let Some(error) = cause.downcast_ref::<ConfigError>() {
+            return of_config(error.is_usage());
         }
         if let Some(error) = cause.downcast_ref::<io::Error>() {
             return of_io(error, IO_ERROR);
         }
     }
     INTERNAL
+}
+
+/// A value that the command line gives is wrong usage; one of a file or the environment is not.
+pub fn of_config(is_usage: bool) -> u8 {
+    if is_usage { USAGE } else { BAD_CONFIG }
 }
 
 /// No permission where that is the reason, else `code`.

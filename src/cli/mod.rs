@@ -10,6 +10,7 @@ mod dry_run;
 pub mod exit;
 pub mod jobs;
 pub mod make_list;
+mod mta;
 pub mod report;
 pub mod send;
 mod session;

@@ -27,14 +27,15 @@ pub struct SendArgs {
 pub fn run(args: &SendArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     let mut flags = args.submit.flags();
     flags.extend(args.drain.flags());
-    let session = Session::new(global, &flags)?;
+    let mut session = Session::new(global, &flags)?;
+    args.submit.mta.choose(&mut session)?;
     if args.submit.dry_run {
         return args.submit.dry_run(&session);
     }
     let (spool, submitted) = args.submit.submit(&session)?;
     let before = spool.view(&submitted.job)?;
     let job = Job {
-        mta: args.submit.mta.as_deref(),
+        rehearsal: args.submit.mta.is_sink(),
         range: XxRange::ALL,
         only_job: Some(submitted.job.clone()),
         real_into_sink: Vec::new(),

@@ -4,16 +4,17 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::config::ConfigOptions;
 use super::exit::{ExitCode, NO_INPUT};
-use crate::config::{self, Config, Environment};
+use crate::config::{self, Config, Environment, MtaEntry};
 use crate::infeed::StreakLimits;
 use crate::infeed::{InfeedConfig, Timeouts};
 use crate::intake::address::check_domain_only;
-use crate::runner::RetryPolicy;
+use crate::runner::{MtaConfig, RetryPolicy};
 use crate::spool::{DirSpool, Settings};
 
 /// The options that all commands share.
@@ -47,6 +48,8 @@ pub struct Session {
     pub spool_dir: PathBuf,
     pub json: bool,
     pub quiet: bool,
+    /// The one MTA that what is submitted may go to.
+    pub pinned: Option<String>,
 }
 
 impl Session {
@@ -65,7 +68,7 @@ impl Session {
         let config = config::load(&request, &Environment::of_process())?.config;
         let spool_dir = config::resolve_spool_dir(global.spool.clone(), &config)?;
         let spool_dir = std::path::absolute(&spool_dir).unwrap_or(spool_dir);
-        Ok(Self { config, spool_dir, json: global.json, quiet: global.quiet })
+        Ok(Self { config, spool_dir, json: global.json, quiet: global.quiet, pinned: None })
     }
 
     /// Opens the spool, and makes it where there is none.
@@ -172,11 +175,37 @@ pub fn slices(config: &Config) -> u32 {
     u32::try_from(config.spool.slices).unwrap_or(256)
 }
 
-/// The infeeds' part of the configuration, to the MTA at `address`.
-pub fn infeed_config(config: &Config, address: String) -> InfeedConfig {
-    let mta = &config.mta;
+/// The MTAs that mail is handed to.
+pub fn mta_configs(config: &Config) -> Vec<MtaConfig> {
+    let of = |entry: &MtaEntry| MtaConfig {
+        name: entry.name.clone(),
+        weight: entry.weight,
+        sink: false,
+        infeed: infeed_config(&entry.settings),
+        wait_first: Duration::from_secs(entry.settings.wait_first_s),
+        wait: Duration::from_secs(entry.settings.wait_s),
+        pause_probe: Duration::from_secs(entry.settings.pause_probe_s),
+    };
+    config.mta_entries.iter().map(of).collect()
+}
+
+/// The built-in sink as an MTA, with the settings that all MTAs start from.
+pub fn sink_mta_config(config: &Config, address: String) -> MtaConfig {
+    let settings = config::Mta { address, ..config.mta.clone() };
+    MtaConfig {
+        sink: true,
+        ..mta_configs(&Config {
+            mta_entries: vec![MtaEntry { name: super::mta::SINK.to_owned(), weight: 1, settings }],
+            ..Config::default()
+        })
+        .remove(0)
+    }
+}
+
+/// The infeeds' part of the settings of one MTA.
+fn infeed_config(mta: &config::Mta) -> InfeedConfig {
     InfeedConfig {
-        address,
+        address: mta.address.clone(),
         connections: mta.connections,
         helo_name: mta.helo_name.clone().unwrap_or_else(helo_name),
         messages_per_connection_max: mta.messages_per_connection_max,

@@ -19,14 +19,16 @@ mod docs;
 mod error;
 mod file;
 mod load;
+mod mtas;
 mod nearest;
 pub mod settings;
 mod spool_dir;
 mod value;
 
 pub use docs::{markdown, sample};
-pub use error::{ConfigError, ConfigErrors};
+pub use error::{ConfigError, ConfigErrors, Side};
 pub use load::{Environment, Loaded, Origin, Request, load};
+pub use mtas::{MtaEntry, ONLY_MTA, mta_table, mta_table_own};
 pub use settings::{Catches, Config, Drain, Job, Mta, Retry, Spool, table};
 pub use spool_dir::{resolve_spool_dir, resolve_spool_dir_in};
 pub use value::{Bound, Field, OnDoubt, Setting, Value};

@@ -3,6 +3,7 @@
 //! Names end in their unit, then their bound. The first paragraph of a comment says what the setting is,
 //! the second why its default is what it is; both go into the sample file and the docs.
 
+use super::mtas::MtaEntry;
 use super::value::{Bound, Field, OnDoubt, Setting, Value};
 use std::path::PathBuf;
 
@@ -53,7 +54,7 @@ settings! {
         /// Where the MTA listens.
         ///
         /// A local MTA: infeed looks up no MX and leaves the delivery to it.
-        address: String = "127.0.0.1:25", Bound::HostPort;
+        address: String = "127.0.0.1:25", Bound::MtaAddress;
         /// Infeeds: SMTP connections held open side by side.
         ///
         /// Eight saturate most MTAs on one disk; keep it below the MTA's own limit of processes.
@@ -126,6 +127,10 @@ settings! {
         ///
         /// Long enough for a restart. The recipients stay pending.
         wait_s: u64 = 300, Bound::Range { min: 0, max: 604_800 };
+        /// Time after which the daemon calls again on an MTA that refused us as a whole; 0: never.
+        ///
+        /// A 5xx at the greeting or to AUTH touches no recipient; `infeed mta resume` calls at once.
+        pause_probe_s: u64 = 300, Bound::Range { min: 0, max: 86_400 };
     }
 
     /// When deferred recipients (4xx) are tried again.

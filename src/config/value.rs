@@ -92,8 +92,10 @@ pub enum Bound {
     PowerOfTwo {
         max: u64,
     },
-    /// `host:port` or `[IPv6]:port`.
-    HostPort,
+    /// `host:port`, `[IPv6]:port` or `unix:/path`.
+    MtaAddress,
+    /// What an MTA can be called: letters, digits, `-`, `_` and `.`, the first a letter or digit; not `sink`.
+    MtaName,
     /// A name fit for EHLO: letters, digits, hyphens and dots, or an address literal.
     DomainName {
         example: &'static str,
@@ -113,7 +115,13 @@ impl fmt::Display for Bound {
             Bound::Any => Ok(()),
             Bound::Range { min, max } => write!(f, "{min} to {max}"),
             Bound::PowerOfTwo { max } => write!(f, "a power of two, at most {max}"),
-            Bound::HostPort => f.write_str("host:port, or [IPv6]:port"),
+            Bound::MtaAddress => f.write_str("host:port, [IPv6]:port or unix:/path"),
+            Bound::MtaName => {
+                write!(
+                    f,
+                    "1 to {MTA_NAME_LEN_MAX} letters, digits, \"-\", \"_\" or \".\", other than \"sink\""
+                )
+            }
             Bound::DomainName { .. } => f.write_str("a domain name, or an address literal in [ ]"),
             Bound::Path { .. } => f.write_str("an absolute path"),
             Bound::OneOf { names } => {
@@ -133,12 +141,33 @@ impl Bound {
             (_, Value::Unset) | (Bound::Any, _) => true,
             (Bound::Range { min, max }, Value::Integer(n)) => (min..=max).contains(&n),
             (Bound::PowerOfTwo { max }, Value::Integer(n)) => n.is_power_of_two() && n <= max,
-            (Bound::HostPort, Value::Text(text)) => is_host_port(text),
+            (Bound::MtaAddress, Value::Text(text)) => is_mta_address(text),
+            (Bound::MtaName, Value::Text(text)) => is_mta_name(text),
             (Bound::DomainName { .. }, Value::Text(text)) => is_helo_name(text),
             (Bound::Path { .. }, Value::Text(text)) => text.starts_with('/') && !text.contains('\0'),
             (Bound::OneOf { names }, Value::Text(text)) => names.contains(&text.as_str()),
             _ => false,
         }
+    }
+}
+
+/// The longest name of an MTA, in octets: it stands in every report, and in status lines.
+const MTA_NAME_LEN_MAX: usize = 64;
+
+/// The word that stands for the built-in MTA wherever an MTA is chosen.
+const SINK: &str = "sink";
+
+fn is_mta_name(text: &str) -> bool {
+    text.len() <= MTA_NAME_LEN_MAX
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && text != SINK
+}
+
+fn is_mta_address(text: &str) -> bool {
+    match text.strip_prefix("unix:") {
+        Some(path) => path.starts_with('/') && path.len() > 1 && !path.contains(char::is_control),
+        None => is_host_port(text),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::transaction::Stage;
 
 /// Settings of a pool of infeeds to one MTA.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct InfeedConfig {
     /// `host:port`, `ADDR:port` or `[ADDR]:port` of the MTA; a name is looked up at each connect.
     pub address: String,

@@ -40,6 +40,9 @@ pub struct JobMeta {
     pub suppress: Option<String>,
     /// Submitted for the sink: never drained into anything else.
     pub rehearsal: bool,
+    /// The one MTA that it may go to; any, where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mta: Option<String>,
     /// Every message goes to this address instead of its recipient's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_to: Option<String>,

@@ -52,6 +52,7 @@ fn meta(_: &Submission) -> JobMeta {
         accept_refusals: false,
         suppress: None,
         rehearsal: false,
+        mta: None,
         test_to: None,
         literal: false,
         fingerprint: "f".into(),
