@@ -28,6 +28,8 @@ const LOOKAHEAD: f64 = 2_000.0;
 const MAJOR: f64 = 0.04;
 /// A domain with less of a chunk than this shares the lane of the rest.
 const LANE_PART: f64 = 0.025;
+/// What the weight of a lane is made of beside its recipients.
+const HEAD_START: f64 = 500.0;
 /// Weights are made anew after so many turns.
 const REPLAN_TURNS: u32 = 64;
 
@@ -64,8 +66,13 @@ struct Lane {
 /// Recipients of one chunk by lane; `None` is the rest.
 pub(super) type Lanes = Vec<(Option<DomainKey>, Vec<u16>)>;
 
-/// Sorts the recipients of a chunk into lanes; `piece_max` is what one transaction takes at most.
-pub(super) fn lanes_of<'a>(recipients: impl Iterator<Item = (u16, &'a str)>, piece_max: usize) -> Lanes {
+/// Sorts the recipients of a chunk into lanes; `piece_max` is what one transaction takes at most,
+/// `is_elsewhere` says whether other chunks hold a domain too.
+pub(super) fn lanes_of<'a>(
+    recipients: impl Iterator<Item = (u16, &'a str)>,
+    piece_max: usize,
+    is_elsewhere: impl Fn(DomainKey) -> bool,
+) -> Lanes {
     assert!(piece_max > 0, "a transaction of no recipients");
     let mut domains: Vec<(DomainKey, Vec<u16>)> = Vec::new();
     let mut place: HashMap<DomainKey, usize> = HashMap::new();
@@ -83,7 +90,7 @@ pub(super) fn lanes_of<'a>(recipients: impl Iterator<Item = (u16, &'a str)>, pie
     let mut lanes = Lanes::new();
     let mut rest: Vec<Vec<u16>> = Vec::new();
     for (key, mut members) in domains {
-        if members.len() >= lane_min {
+        if members.len() >= lane_min || (piece_max == 1 && is_elsewhere(key)) {
             // left-overs of several domains share a transaction
             let whole = members.len() - members.len() % piece_max;
             rest.push(members.split_off(whole));
@@ -125,6 +132,11 @@ impl Mixer {
     /// Whether more chunks of this job should be in hand, as long as there are any.
     pub fn is_low(&self) -> bool {
         self.runway < LOOKAHEAD
+    }
+
+    /// Whether recipients of a domain are in hand or wait, as far as that is known.
+    pub fn holds(&self, domain: DomainKey) -> bool {
+        self.by_domain.contains_key(&domain) || self.lanes.contains_key(&Some(domain))
     }
 
     /// Puts the recipients of a chunk into their lanes.
@@ -259,8 +271,15 @@ impl Mixer {
             }
         }
         self.runway = runway(self.in_lanes as f64, &bounded);
+        // small ones go a little faster, so that chunks end: but with nothing to come, all end together
+        let head_start = HEAD_START * self.waiting.recipients as f64 / shares.all;
+        let wish = |lane: &Lane| lane.queued as f64 + head_start;
+        let all: f64 = self.lanes.values().map(wish).sum();
+        bounded.clear();
+        bounded.extend(self.lanes.iter().filter(|l| l.0.is_some()).map(|(_, l)| (l.bound, wish(l))));
+        let pace = runway(all, &bounded).max(1.0);
         for lane in self.lanes.values_mut() {
-            lane.weight = (lane.queued as f64 / self.runway.max(1.0)).min(lane.bound).max(WEIGHT_MIN);
+            lane.weight = (wish(lane) / pace).min(lane.bound).max(WEIGHT_MIN);
         }
     }
 }
