@@ -6,12 +6,12 @@
 //! that chunks drain evenly, and never more than the domain's share of all that is due plus [`MARGIN`]:
 //! a list sorted by domain has whole chunks of one domain in hand, and those are held back.
 //!
-//! What is held back must be made up for by other domains. [`Mixer::runway`] says for how many recipients
-//! what is in hand suffices within these bounds, and [`Mixer::want`] which chunk helps most when that is
-//! too little. A list in no order needs no more chunks for this than throughput asks for; a sorted one
+//! What is held back must be made up for by other domains. The runway says for how many recipients what
+//! is in hand suffices within these bounds, and [`Mixer::want`] which chunk helps most when that is too
+//! little. A list in no order needs no more chunks for this than throughput asks for; a sorted one
 //! needs at most `1 / MARGIN` of them and one for each domain of its own weight.
 //!
-//! Bound: while `runway` is above zero, in any 1,000 successive transactions no domain exceeds its share
+//! Bound: while the runway is above zero, in any 1,000 successive transactions no domain exceeds its share
 //! of what is due by 5 points ([`MARGIN`], and what turns and small pieces add).
 
 use std::cmp::Reverse;
@@ -47,7 +47,11 @@ pub(super) struct Mixer {
     in_lanes: u64,
     waiting: Waiting,
     by_domain: HashMap<DomainKey, u64>,
+    /// Recipients for which what is in hand suffices, each domain kept within its bound; 0 when there
+    /// are too few domains for that.
     runway: f64,
+    /// A major domain has less than half of its part in hand, and more of it waits.
+    short: bool,
     turns_left: u32,
 }
 
@@ -123,15 +127,9 @@ impl Mixer {
         self.queued
     }
 
-    /// Recipients for which what is in hand suffices, each domain kept within its bound; 0 when there
-    /// are too few domains for that.
-    pub fn runway(&self) -> f64 {
-        self.runway
-    }
-
     /// Whether more chunks of this job should be in hand, as long as there are any.
     pub fn is_low(&self) -> bool {
-        self.runway < LOOKAHEAD
+        self.runway < LOOKAHEAD || self.short
     }
 
     /// Whether recipients of a domain are in hand or wait, as far as that is known.
@@ -237,13 +235,13 @@ impl Mixer {
             let share = shares.of(class.recipients, queued);
             // beyond that, more of it would only lie there
             let room = (share + MARGIN) * LOOKAHEAD - queued as f64;
-            short |= share >= MAJOR && (queued as f64) < share * LOOKAHEAD / 2.0;
+            short |= is_short(share, queued);
             if best.is_none_or(|b| (room, class.recipients) > (b.0, b.1)) {
                 best = Some((room, class.recipients, class.domain));
             }
         }
         let (room, _, class) = best?;
-        Some((class, short || (self.is_low() && (room > 0.0 || (self.queued as f64) < LOOKAHEAD))))
+        Some((class, short || (self.runway < LOOKAHEAD && (room > 0.0 || (self.queued as f64) < LOOKAHEAD))))
     }
 
     fn shares(&self) -> Shares {
@@ -255,6 +253,7 @@ impl Mixer {
     /// Weights, and how long they can be kept: the longest `t` with `Σ min(queued, bound · t) = t`.
     fn replan(&mut self) {
         self.turns_left = REPLAN_TURNS;
+        self.short = false;
         self.lanes.retain(|_, lane| lane.queued > 0);
         let shares = self.shares();
         let mut bounded: Vec<(f64, f64)> = Vec::with_capacity(self.lanes.len());
@@ -263,7 +262,9 @@ impl Mixer {
                 None => 1.0,
                 Some(domain) => {
                     let waiting = self.by_domain.get(domain).copied().unwrap_or(0);
-                    shares.of(waiting, lane.queued) + MARGIN
+                    let share = shares.of(waiting, lane.queued);
+                    self.short |= waiting > 0 && is_short(share, lane.queued);
+                    share + MARGIN
                 }
             };
             if key.is_some() {
@@ -297,6 +298,11 @@ impl Shares {
     fn of(&self, waiting: u64, queued: u64) -> f64 {
         (waiting as f64 + queued as f64 * (1.0 + self.unknown)) / self.all
     }
+}
+
+/// Whether a domain that matters has too little in hand.
+fn is_short(share: f64, queued: u64) -> bool {
+    share >= MAJOR && (queued as f64) < share * LOOKAHEAD / 2.0
 }
 
 /// A turn of one recipient at weight 1.

@@ -54,7 +54,7 @@ pub use domains::DomainKey;
 pub use error::SpoolError;
 pub use id::{ChunkName, Counts, JobId, Outcome};
 pub use index::JobDue;
-pub use job::{JobMeta, OnDoubt};
+pub use job::{JobMeta, OnDoubt, PRIORITY_DEFAULT, PRIORITY_MAX};
 pub use layout::JobState;
 pub use offer::{Waiting, WaitingDomain};
 pub use owner::{Claim, Claimed};
