@@ -109,11 +109,14 @@ impl<O: Owner> Feeder<O> {
         if nudged || self.scanned.is_none_or(|at| at.elapsed() >= SCAN_EVERY) {
             self.scan().await?;
         }
-        let mut claimed = self.claim_more().await?;
+        let claimed = self.claim_more().await;
+        self.prime();
+        let mut claimed = claimed?;
         if !claimed && !self.forever && self.supply.lock().hands.is_empty() {
             // before this is called the end: what has become due since
             self.scan().await?;
             claimed = self.claim_more().await?;
+            self.prime();
         }
         self.refusals_of_quiet_jobs();
         if self.supply.lock().queued() > 0 {
@@ -205,11 +208,21 @@ impl<O: Owner> Feeder<O> {
             let Some((job, group)) = chosen.filter(|_| !self.is_over()) else { break };
             any |= self.claim(&job, group).await?;
         }
-        for run in self.supply.lock().jobs.values_mut() {
+        Ok(any)
+    }
+
+    /// All is in hand that there is room for: jobs begin with what they have.
+    fn prime(&self) {
+        let mut state = self.supply.lock();
+        let State { jobs, hands, line, .. } = &mut *state;
+        for run in jobs.values_mut() {
             // where there is no room, the end of a chunk brings the feeder back
             run.feed_asked = run.is_low();
+            if !run.primed && run.is_ready(hands) {
+                run.primed = true;
+                run.enter(line);
+            }
         }
-        Ok(any)
     }
 
     /// Tells the jobs in hand that run low what waits of them.
@@ -286,6 +299,7 @@ impl<O: Owner> Feeder<O> {
             group,
             serial,
             place: None,
+            primed: false,
             start: 0,
             mixer,
             solo: Default::default(),
@@ -341,6 +355,7 @@ impl<O: Owner> Feeder<O> {
             run.mixer.add(handle, lanes);
         }
         run.mixer.set_waiting(self.supply.owner.waiting(&due.job));
+        run.primed |= !run.mixer.want().is_some_and(|(_, needed)| needed);
         run.counts.outcomes += unreadable_or_suppressed.len() as u64;
         for (_, s) in &unreadable_or_suppressed {
             self.supply.progress.count(s.outcome, 1);

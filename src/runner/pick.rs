@@ -113,7 +113,7 @@ impl JobRun {
 
     /// Something of it is ready.
     pub fn enter(&mut self, line: &mut Line) {
-        if self.place.is_none() {
+        if self.primed && self.place.is_none() {
             self.place = Some(line.enter(self.meta.priority, self.start, self.serial));
         }
     }

@@ -81,6 +81,8 @@ pub(super) struct JobRun {
     pub serial: u32,
     /// Its place in the line, while something of it is ready.
     pub place: Option<Place>,
+    /// Enough of it is in hand to mix its domains; until then it doesn't begin.
+    pub primed: bool,
     /// Where it starts when it comes back into the line.
     pub start: u64,
     /// Its recipients that wait, by domain.

@@ -255,7 +255,7 @@ mod tests {
             order.push(next.due_us);
             offer.remove(next);
         }
-        assert_eq!(order, [500, 100, 501, 100, 100]);
+        assert_eq!(order, [100, 500, 100, 501, 100]);
         assert_eq!(offer.waiting(600), Waiting::default());
     }
 
