@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value, json};
 
 use crate::clock;
-use crate::spool::{JobState, JobView, Outcome};
+use crate::spool::{JobState, JobView, Outcome, PRIORITY_DEFAULT};
 
 /// Counts of a job: `recipients`, one a outcome, `possible_repeats`, and what its list came to.
 pub fn counts_json(view: &JobView) -> Map<String, Value> {
@@ -29,6 +29,7 @@ pub fn job_json(view: &JobView) -> Value {
     map.insert("submitted".into(), json!(clock::rfc3339(view.meta.submitted_us)));
     map.insert("submitted_by".into(), json!(view.meta.submitted_by));
     map.insert("sender".into(), json!(view.meta.sender));
+    map.insert("priority".into(), json!(view.meta.priority));
     map.insert("rehearsal".into(), json!(view.meta.rehearsal));
     map.insert("test_to".into(), json!(view.meta.test_to));
     map.insert("paused_reason".into(), json!(paused_reason(view)));
@@ -100,6 +101,9 @@ pub fn job_text(view: &JobView) -> Result<String, std::fmt::Error> {
         writeln!(out, "ended {}", clock::rfc3339(ended_us))?;
     }
     writeln!(out, "from <{}>{}", meta.sender, if meta.merge { ", merged" } else { "" })?;
+    if meta.priority != PRIORITY_DEFAULT {
+        writeln!(out, "priority {}", meta.priority)?;
+    }
     if let Some(verp) = &meta.verp {
         writeln!(out, "VERP {verp}")?;
     }

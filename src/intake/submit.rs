@@ -49,6 +49,8 @@ pub struct SubmitRequest {
     /// `FULL` or `HDRS`.
     pub ret: Option<String>,
     pub on_doubt: OnDoubt,
+    /// 0 to [`PRIORITY_MAX`](crate::spool::PRIORITY_MAX), which goes first.
+    pub priority: u8,
     pub accept_refusals: bool,
     /// Meant for the sink: never goes anywhere else, and needs no confirmation.
     pub rehearsal: bool,
@@ -272,6 +274,7 @@ fn describe(
         first: request.first,
         test_to: request.test_to.clone(),
         literal: request.allow_placeholders,
+        priority: request.priority,
         fingerprint,
         // what only the spool knows, and fills in
         format: 0,

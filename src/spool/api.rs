@@ -8,10 +8,12 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::dir::DirSpool;
+use super::domains::DomainKey;
 use super::error::{Result, SpoolError};
 use super::id::{ChunkName, JobId};
 use super::index::JobDue;
 use super::layout::JobState;
+use super::offer::Waiting;
 use super::owner::{Claim, DirOwner};
 use super::pass::PassEnd;
 use super::recover::Recovered;
@@ -72,6 +74,10 @@ pub trait Owner: Clone + Send + Sync + 'static {
     fn scan(&self) -> impl Future<Output = Result<Vec<JobDue>>> + Send;
     /// The next chunk of a job that is due.
     fn next_due(&self, job: &JobId) -> Option<ChunkName>;
+    /// What of a job is due, by domain.
+    fn waiting(&self, job: &JobId) -> Waiting;
+    /// The next chunk of a job that is due, of those that hold more of one domain than of any other.
+    fn next_due_of(&self, job: &JobId, class: DomainKey) -> Option<ChunkName>;
     /// Chunks of a job that wait, and those in hand.
     fn outstanding(&self, job: &JobId) -> (usize, usize);
     fn message(&self, job: &JobId) -> impl Future<Output = Result<Vec<u8>>> + Send;
@@ -199,6 +205,12 @@ impl Owner for Arc<DirOwner> {
     }
     fn next_due(&self, job: &JobId) -> Option<ChunkName> {
         DirOwner::next_due(self, job)
+    }
+    fn waiting(&self, job: &JobId) -> Waiting {
+        DirOwner::waiting(self, job)
+    }
+    fn next_due_of(&self, job: &JobId, class: DomainKey) -> Option<ChunkName> {
+        DirOwner::next_due_of(self, job, class)
     }
     fn outstanding(&self, job: &JobId) -> (usize, usize) {
         DirOwner::outstanding(self, job)

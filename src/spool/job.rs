@@ -28,6 +28,9 @@ pub struct JobMeta {
     pub columns: Vec<String>,
     /// Envelope sender.
     pub sender: String,
+    /// 9 goes first, 0 last.
+    #[serde(default = "default_priority")]
+    pub priority: u8,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verp: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,6 +61,15 @@ pub struct JobMeta {
     pub message_sha1: String,
     pub message_bytes: u64,
     pub manifest_crc32: u32,
+}
+
+/// The priority of a job that doesn't name one.
+pub const PRIORITY_DEFAULT: u8 = 5;
+/// The highest priority; the lowest is 0.
+pub const PRIORITY_MAX: u8 = 9;
+
+fn default_priority() -> u8 {
+    PRIORITY_DEFAULT
 }
 
 /// What to do with a recipient whose connection was lost between the final dot and its reply.

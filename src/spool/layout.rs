@@ -96,6 +96,10 @@ impl JobDir {
     pub fn manifest(&self) -> PathBuf {
         self.0.join("manifest")
     }
+    /// The largest domains of each chunk; not in every job.
+    pub fn domains(&self) -> PathBuf {
+        self.0.join("domains")
+    }
     /// What changed after the submission: why it is paused, what was allowed since.
     pub fn standing(&self) -> PathBuf {
         self.0.join("standing.toml")

@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 
 use super::chunk::{Chunk, ChunkHeader, ChunkWriter, RecipientState, check_size};
 use super::dir::DirSpool;
+use super::domains::{self, Composition, DomainTally};
 use super::error::{At, Result, SpoolError};
 use super::fs::{self, Fs};
 use super::id::{ChunkDigest, ChunkName, JobId};
@@ -41,6 +42,9 @@ pub struct Submission {
     /// The first ordinal of each finished chunk.
     starts: Vec<u32>,
     manifest: Manifest,
+    /// Domains of the chunk that is being written, and of each finished one.
+    tally: DomainTally,
+    domains: Vec<Composition>,
     recipients: u64,
     folders: HashSet<u8>,
     pool: Option<WriterPool>,
@@ -85,6 +89,8 @@ impl DirSpool {
                 writer: ChunkWriter::default(),
                 starts: Vec::new(),
                 manifest: Manifest::default(),
+                tally: DomainTally::default(),
+                domains: Vec::new(),
                 recipients: 0,
                 folders: HashSet::new(),
                 look_back: None,
@@ -152,6 +158,7 @@ impl Submission {
         }
         let state = RecipientState::default();
         self.writer.push(self.recipients, address, values.iter().copied(), &state);
+        self.tally.add(address);
         self.recipients += 1;
         Ok(())
     }
@@ -209,6 +216,7 @@ impl Submission {
         let crc32 = crc32fast::hash(&bytes);
         self.manifest.chunks.push(ManifestEntry { recipients, crc32, due_us: self.submitted_us });
         self.starts.push(start);
+        self.domains.push(self.tally.take());
         match &self.pool {
             Some(pool) => pool.write(number, self.dir.chunk(name), bytes),
             None => unreachable!("the pool lives until commit"),
@@ -244,6 +252,9 @@ impl Submission {
         let put = |path: PathBuf, bytes: &[u8]| fs::write_new(fs, &path, bytes).at("write", &path);
         put(self.dir.message(), message)?;
         put(self.dir.manifest(), &manifest)?;
+        if self.domains.len() > 1 {
+            put(self.dir.domains(), &domains::encode(&self.domains))?;
+        }
         put(self.dir.hold(), b"")?;
         put(self.dir.meta(), super::dir::to_toml(&meta).as_bytes())?;
         for &xx in &self.folders {
