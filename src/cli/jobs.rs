@@ -115,7 +115,9 @@ pub fn run_job(args: &JobArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     let name = id.to_string();
     match &args.command {
         JobCommand::Show { .. } => {
-            let view = act(owner, Request::Job { job: name }, || Ok(session.spool_of_job(id.as_str())?.view(id)?))?;
+            let view = act(owner, Request::Job { job: name }, || {
+                Ok(session.spool_of_job(id.as_str())?.view(id)?)
+            })?;
             if session.json { print_json(&job_json(&view))? } else { print(&job_text(&view)?)? }
         }
         JobCommand::Report { options, .. } => {
@@ -139,8 +141,11 @@ pub fn run_job(args: &JobArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
                 spool.resume(id, *accept_refusals)?;
                 Ok(spool.view(id)?)
             })?;
-            let next =
-                if served { "is active, and goes on" } else { "is active: `infeed drain` sends what is pending" };
+            let next = if served {
+                "is active, and goes on"
+            } else {
+                "is active: `infeed drain` sends what is pending"
+            };
             said(&view, &session, next)?;
         }
         JobCommand::Cancel { .. } => {

@@ -45,8 +45,7 @@ fn went_json(all: &AllPaused) -> Map<String, Value> {
 }
 
 fn sum(all: &AllPaused) -> Went {
-    let mut sum =
-        Went { job: "all jobs".to_owned(), recipients: 0, accepted: 0, in_flight: 0, waiting: 0 };
+    let mut sum = Went { job: "all jobs".to_owned(), recipients: 0, accepted: 0, in_flight: 0, waiting: 0 };
     for went in &all.went {
         sum.recipients += went.recipients;
         sum.accepted += went.accepted;

@@ -6,11 +6,11 @@ use serde_json::{Map, Value, json};
 use super::counts::{counts_json, counts_text, paused_reason, remedy};
 use super::drain::{self, DrainOptions, Drained, Job, drain_json, ended_reason, rate};
 use super::follow::{self, Followed};
-use super::{control, exit};
-use crate::control::{Request, Status};
 use super::pause::standstill_text;
 use super::session::{GlobalOptions, Session, print, print_json};
 use super::submit::SubmitOptions;
+use super::{control, exit};
+use crate::control::{Request, Status};
 use crate::slice::XxRange;
 use crate::spool::{JobState, JobView, Outcome};
 
@@ -106,7 +106,9 @@ fn beside(args: &SendArgs, session: &mut Session) -> anyhow::Result<bool> {
         status.mtas.iter().map(|mta| format!("{} ({})", mta.name, mta.address)).collect();
     let has = |choice: &str| status.mtas.iter().find(|mta| mta.name == choice || mta.address == choice);
     if args.drain.sink_ledger.is_some() {
-        return refuse(format!("{who} drains this spool, and keeps its own ledger: `infeed serve --sink-ledger`"));
+        return refuse(format!(
+            "{who} drains this spool, and keeps its own ledger: `infeed serve --sink-ledger`"
+        ));
     }
     if args.submit.mta.mta.len() > 1 {
         return refuse(format!("{who} drains this spool into the MTAs that it has: give --mta once, or not"));
@@ -130,7 +132,9 @@ fn tell_followed(followed: Option<&Followed>, owner: &str, view: &JobView) {
     let job = &view.job;
     match followed {
         Some(Followed::Detached) => {
-            eprintln!("infeed: job {job} goes on without this command ({owner}): `infeed job cancel {job}` ends it");
+            eprintln!(
+                "infeed: job {job} goes on without this command ({owner}): `infeed job cancel {job}` ends it"
+            );
         }
         Some(Followed::Stuck(why)) => {
             eprintln!("infeed: job {job} is committed, and waits: {why}; `infeed status` tells more");

@@ -49,7 +49,11 @@ pub fn run(global: &GlobalOptions) -> anyhow::Result<u8> {
             None => return Ok(exit::DONE),
         },
     };
-    if session.json { print_json(&status)? } else { print(&screen(&status)?)? }
+    if session.json {
+        print_json(&status)?
+    } else {
+        print(&screen(&status)?)?
+    }
     Ok(if status.damaged.is_empty() { exit::DONE } else { exit::BAD_DATA })
 }
 
@@ -243,9 +247,14 @@ mod tests {
 
     #[test]
     fn durations_show_their_two_largest_units() {
-        for (s, text) in
-            [(0, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (3_600, "1 h"), (90_061, "1 d 1 h"), (86_401, "1 d")]
-        {
+        for (s, text) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (61, "1 min 1 s"),
+            (3_600, "1 h"),
+            (90_061, "1 d 1 h"),
+            (86_401, "1 d"),
+        ] {
             assert_eq!(duration(s), text);
         }
     }

@@ -392,7 +392,9 @@ impl<O: Owner> Feeder<O> {
             Some(JobStop::First) if owner.outstanding(job) == (0, 0) => complete(owner, job).await?,
             Some(JobStop::First) => {
                 let first = self.supply.lock().jobs.get(job).and_then(|j| j.meta.first).unwrap_or_default();
-                let reason = format!("--first: {first} recipients were tried; `infeed job resume {job}` sends the rest");
+                let reason = format!(
+                    "--first: {first} recipients were tried; `infeed job resume {job}` sends the rest"
+                );
                 owner.pause(job, reason).await?;
             }
             Some(JobStop::LeftAlone) => {}
