@@ -70,14 +70,19 @@ impl DirSpool {
     }
 
     pub fn view(&self, job: &JobId) -> Result<JobView> {
-        let (state, dir) = self.find(job)?;
-        match self.view_at(state, &dir, job) {
-            // renamed while we looked
-            Err(e) if e.is_not_found() => {
-                let (state, dir) = self.find(job)?;
-                self.view_at(state, &dir, job)
+        // renamed while we looked, perhaps more than once: then it is looked at again
+        let mut looks = 20;
+        loop {
+            let (state, dir) = self.find(job)?;
+            let view = self.view_at(state, &dir, job);
+            looks -= 1;
+            let is_torn = match &view {
+                Ok(view) => state == JobState::Paused && view.standing.paused_reason.is_none(),
+                Err(e) => e.is_not_found(),
+            };
+            if !is_torn || looks == 0 {
+                return view;
             }
-            other => other,
         }
     }
 
