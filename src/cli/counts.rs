@@ -33,6 +33,8 @@ pub fn job_json(view: &JobView) -> Value {
     map.insert("rehearsal".into(), json!(view.meta.rehearsal));
     map.insert("test_to".into(), json!(view.meta.test_to));
     map.insert("paused_reason".into(), json!(paused_reason(view)));
+    map.insert("deferred_due".into(), json!(view.deferred_due_us().map(clock::rfc3339)));
+    map.insert("ended".into(), json!(view.standing.ended_us.map(clock::rfc3339)));
     map.insert("damage".into(), json!(view.damage));
     Value::Object(map)
 }
@@ -95,6 +97,9 @@ pub fn job_text(view: &JobView) -> Result<String, std::fmt::Error> {
     let mut out = String::new();
     writeln!(out, "job {}, {}", view.job, view.state.as_str())?;
     writeln!(out, "submitted {} by {}", clock::rfc3339(meta.submitted_us), meta.submitted_by)?;
+    if let Some(ended_us) = view.standing.ended_us {
+        writeln!(out, "ended {}", clock::rfc3339(ended_us))?;
+    }
     writeln!(out, "from <{}>{}", meta.sender, if meta.merge { ", merged" } else { "" })?;
     if meta.priority != PRIORITY_DEFAULT {
         writeln!(out, "priority {}", meta.priority)?;
@@ -113,6 +118,9 @@ pub fn job_text(view: &JobView) -> Result<String, std::fmt::Error> {
         writeln!(out, "{}", remedy(view.job.as_str()))?;
     }
     out.push_str(&counts_text(view));
+    if let Some(due_us) = view.deferred_due_us() {
+        writeln!(out, "deferred ones are due from {} on", clock::rfc3339(due_us))?;
+    }
     if meta.duplicates_dropped + meta.rejected_lines > 0 {
         writeln!(
             out,

@@ -10,18 +10,18 @@ use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
 use super::mta::MtaOption;
+use super::pause::standstill_text;
 use super::session::{self, GlobalOptions, Session, print, print_json};
-use super::{counts, exit};
+use super::{counts, exit, owner};
 use crate::control;
-use crate::runner::{self, DrainConfig, DrainReport, Ended, Progress, ProgressSnapshot, RunnerError};
+use crate::runner::{DrainConfig, DrainReport, Ended, Progress, ProgressSnapshot};
 use crate::sink::{Sink, SinkConfig};
 use crate::slice::{XxRange, parse_slices};
-use crate::spool::{DirSpool, JobId, JobState, SpoolError};
+use crate::spool::{DirSpool, JobId, JobState, Standstill};
 
 /// How to drain.
 #[derive(Debug, Clone, Args)]
 pub struct DrainOptions {
-    /// Infeeds: SMTP connections side by side [default: mta.connections]
     #[arg(long, value_name = "N")]
     pub connections: Option<usize>,
     /// End after K recipients; the rest stays pending
@@ -60,11 +60,15 @@ pub enum Drained {
     Owned(String),
     /// There was nothing to send, and nobody was asked to.
     Nothing,
+    /// `pause --all` holds: nobody was asked to.
+    Standstill(Standstill),
     Ended(DrainReport),
 }
 
 /// What is drained, and where to.
 pub struct Job {
+    /// `drain` or `send`, as the status names it.
+    pub command: &'static str,
     /// Into the built-in sink.
     pub rehearsal: bool,
     pub range: XxRange,
@@ -85,6 +89,9 @@ pub fn drain(
     options: &DrainOptions,
     job: Job,
 ) -> anyhow::Result<Drained> {
+    if let Some(standstill) = spool.standstill()? {
+        return Ok(Drained::Standstill(standstill));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -121,9 +128,18 @@ async fn drain_async(
         shutdown_grace: Duration::from_millis(session.config.drain.shutdown_grace_ms),
         forever: false,
     };
+    let owned = match owner::own(spool, session, &config, job.command, None).await {
+        Ok(owned) => owned,
+        Err(error) => {
+            return match owner::owned_by_other(&error) {
+                Some(who) => Ok(Drained::Owned(who.to_owned())),
+                None => Err(error),
+            };
+        }
+    };
     let progress = Progress::new();
     let bar = session.shows_progress().then(|| tokio::spawn(show(Arc::clone(&progress), job.recipients)));
-    let ended = runner::drain(spool, config, Arc::clone(&progress), stop).await;
+    let ended = owned.drain(config, Arc::clone(&progress), stop).await;
     if let Some(bar) = bar {
         bar.abort();
         // the bar is taken off the terminal when its task is dropped
@@ -136,11 +152,7 @@ async fn drain_async(
     if let Some(sink) = sink {
         sink.shutdown().await?;
     }
-    match ended {
-        Ok(report) => Ok(Drained::Ended(report)),
-        Err(RunnerError::Spool(SpoolError::Owned { owner })) => Ok(Drained::Owned(owner)),
-        Err(error) => Err(error.into()),
-    }
+    Ok(Drained::Ended(ended?))
 }
 
 /// Draws the bar five times a second; never ends by itself.
@@ -272,7 +284,7 @@ pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     };
     let rehearsal = args.mta.is_sink();
     let real_into_sink = if rehearsal { real_jobs(&spool, &session, args.yes)? } else { Vec::new() };
-    let job = Job { rehearsal, range, only_job: None, real_into_sink, recipients: None };
+    let job = Job { command: "drain", rehearsal, range, only_job: None, real_into_sink, recipients: None };
     match drain(&spool, &session, &args.options, job)? {
         Drained::Owned(owner) => {
             session.remark(format_args!("another process drains this: {owner}"));
@@ -282,6 +294,12 @@ pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
             Ok(exit::DONE)
         }
         Drained::Nothing => Ok(exit::DONE),
+        Drained::Standstill(standstill) => {
+            if session.json {
+                print_json(&json!({ "spool": session.spool_dir, "ended": "standstill", "settled": 0 }))?;
+            }
+            Err(exit::coded(exit::PENDING, standstill_text(&standstill)))
+        }
         Drained::Ended(report) => {
             let code = exit_code(&report.ended, report.unfinished);
             if session.json {

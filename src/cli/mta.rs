@@ -12,8 +12,8 @@ pub const SINK: &str = "sink";
 /// Where to.
 #[derive(Debug, Clone, Default, Args)]
 pub struct MtaOption {
-    /// The MTA: the name of a [[mta]] table, HOST:PORT or unix:/PATH (may be repeated: each has its own
-    /// connections), or `sink` for rehearsals into the built-in one [default: all that are configured]
+    /// HOST:PORT, unix:/PATH, or the name of a [[mta]] table (may be repeated: each MTA has connections of
+    /// its own); `sink` for rehearsals into the built-in one. Without it, all that are configured
     #[arg(long, value_name = "MTA")]
     pub mta: Vec<String>,
 }

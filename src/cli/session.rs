@@ -10,21 +10,22 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::config::ConfigOptions;
 use super::exit::{ExitCode, NO_INPUT};
+use super::help::GLOBAL_HEADING;
 use crate::config::{self, Config, Environment, MtaEntry};
 use crate::infeed::StreakLimits;
-use crate::infeed::{InfeedConfig, Timeouts};
+use crate::infeed::{AuthConfig, InfeedConfig, PasswordSource, Timeouts, TlsConfig};
 use crate::intake::address::check_domain_only;
 use crate::runner::{MtaConfig, RetryPolicy};
-use crate::spool::{DirSpool, Settings};
+use crate::spool::{DirSpool, RetentionSettings, Settings};
 
 /// The options that all commands share.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = GLOBAL_HEADING)]
 pub struct GlobalOptions {
     #[command(flatten)]
     pub config: ConfigOptions,
 
-    /// Folder of the queue [default: spool.dir, else /var/spool/infeed where that is ours to write,
-    /// else infeed/spool in the user's XDG state folder]
+    // its help comes from the table of settings
     #[arg(long, value_name = "DIR", global = true)]
     pub spool: Option<PathBuf>,
 
@@ -177,7 +178,11 @@ pub fn slices(config: &Config) -> u32 {
 
 /// The MTAs that mail is handed to.
 pub fn mta_configs(config: &Config) -> Vec<MtaConfig> {
-    let of = |entry: &MtaEntry| MtaConfig {
+    config.mta_entries.iter().map(mta_config).collect()
+}
+
+fn mta_config(entry: &MtaEntry) -> MtaConfig {
+    MtaConfig {
         name: entry.name.clone(),
         weight: entry.weight,
         sink: false,
@@ -185,27 +190,29 @@ pub fn mta_configs(config: &Config) -> Vec<MtaConfig> {
         wait_first: Duration::from_secs(entry.settings.wait_first_s),
         wait: Duration::from_secs(entry.settings.wait_s),
         pause_probe: Duration::from_secs(entry.settings.pause_probe_s),
-    };
-    config.mta_entries.iter().map(of).collect()
+    }
 }
 
 /// The built-in sink as an MTA, with the settings that all MTAs start from.
 pub fn sink_mta_config(config: &Config, address: String) -> MtaConfig {
     let settings = config::Mta { address, ..config.mta.clone() };
-    MtaConfig {
-        sink: true,
-        ..mta_configs(&Config {
-            mta_entries: vec![MtaEntry { name: super::mta::SINK.to_owned(), weight: 1, settings }],
-            ..Config::default()
-        })
-        .remove(0)
-    }
+    let entry = MtaEntry { name: super::mta::SINK.to_owned(), weight: 1, settings };
+    let mta = mta_config(&entry);
+    MtaConfig { sink: true, infeed: mta.infeed.clone().for_sink(), ..mta }
 }
 
 /// The infeeds' part of the settings of one MTA.
 fn infeed_config(mta: &config::Mta) -> InfeedConfig {
     InfeedConfig {
         address: mta.address.clone(),
+        tls: TlsConfig {
+            mode: mta.tls,
+            ca_file: mta.tls_ca_file.clone(),
+            server_name: mta.tls_server_name.clone(),
+            verify: mta.tls_verify,
+        },
+        auth: mta.auth_user.clone().map(|user| AuthConfig { user, password: password_source(mta) }),
+        idle_timeout_ms: mta.idle_timeout_ms,
         connections: mta.connections,
         helo_name: mta.helo_name.clone().unwrap_or_else(helo_name),
         messages_per_connection_max: mta.messages_per_connection_max,
@@ -226,6 +233,15 @@ fn infeed_config(mta: &config::Mta) -> InfeedConfig {
         connect_refused_hold_ms: mta.refused_hold_ms,
         group_across_dot: mta.group_across_dot,
         ..InfeedConfig::default()
+    }
+}
+
+/// Where the MTA's password is kept; the file goes before the credential.
+fn password_source(mta: &config::Mta) -> PasswordSource {
+    match (&mta.auth_password_file, &mta.auth_password_credential) {
+        (Some(file), _) => PasswordSource::File(file.clone()),
+        (None, Some(name)) => PasswordSource::Credential(name.clone()),
+        (None, None) => PasswordSource::Missing,
     }
 }
 
@@ -253,4 +269,10 @@ pub fn retry_policy(config: &Config) -> RetryPolicy {
         delay_s_max: retry.delay_s_max,
         expire_after_s: retry.expire_after_s,
     }
+}
+
+/// When ended jobs go.
+pub fn retention_settings(config: &Config) -> RetentionSettings {
+    let retention = &config.retention;
+    RetentionSettings { days: retention.days, unlinks_per_s_max: retention.unlinks_per_s_max }
 }

@@ -57,7 +57,6 @@ pub struct SubmitOptions {
     /// How much of the message a delivery report returns
     #[arg(long, value_enum, value_name = "PART", help_heading = "Envelope")]
     pub ret: Option<Ret>,
-    /// When a connection is lost between the final dot and its reply [default: job.on_doubt]
     #[arg(long, value_enum, value_name = "WHAT", help_heading = "Envelope")]
     pub on_doubt: Option<config::OnDoubt>,
 
@@ -168,6 +167,7 @@ impl SubmitOptions {
             yes: self.yes,
             again: self.again,
             key: self.id.clone(),
+            first: None,
         }
     }
 
@@ -184,7 +184,19 @@ impl SubmitOptions {
     /// # Errors
     /// [`SubmitError`], and those of opening the spool.
     pub fn submit(&self, session: &Session) -> anyhow::Result<(DirSpool, Submitted)> {
-        let request = self.request(session);
+        self.submit_first(session, None)
+    }
+
+    /// The same, of which only the first so many are sent before the job pauses.
+    ///
+    /// # Errors
+    /// As [`SubmitOptions::submit`].
+    pub fn submit_first(
+        &self,
+        session: &Session,
+        first: Option<u64>,
+    ) -> anyhow::Result<(DirSpool, Submitted)> {
+        let request = SubmitRequest { first, ..self.request(session) };
         let spool = session.open_spool()?;
         let mut watcher = Watcher::new(session);
         let submitted = submit(&spool, &request, &mut watcher);

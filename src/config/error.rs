@@ -32,7 +32,7 @@ pub enum ConfigError {
     BadValue { origin: Origin, name: String, wrong: String, want: String },
 
     #[error("{low} is more than {high}: {why}")]
-    Relation { low: Side, high: Side, why: &'static str },
+    Relation { low: Box<Side>, high: Box<Side>, why: &'static str },
 
     #[error("{origin}: this [[mta]] has no name; give it one: name = \"primary\"")]
     MtaWithoutName { origin: Origin },
@@ -43,7 +43,7 @@ pub enum ConfigError {
     SameMtaName { origin: Origin, name: String, first_line: usize },
 
     #[error("{second} is the address of {first}: give each MTA its own, or drop one of the two")]
-    SameMtaAddress { first: Side, second: Side },
+    SameMtaAddress { first: Box<Side>, second: Box<Side> },
 
     #[error("{origin}: mta.{name} is for one of several MTAs: it belongs in a [[mta]] table")]
     OnlyInMtaTable { origin: Origin, name: String },
@@ -100,6 +100,16 @@ pub struct Side {
     pub origin: Origin,
 }
 
+impl Side {
+    pub(super) fn group(&self) -> &str {
+        group_of(&self.name)
+    }
+}
+
+fn group_of(name: &str) -> &str {
+    name.split_once('.').map_or(name, |(group, _)| group)
+}
+
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} = {} ({})", self.name, self.value, self.origin)
@@ -107,6 +117,33 @@ impl fmt::Display for Side {
 }
 
 impl ConfigError {
+    /// Whether the values of `group` can be held against each other all the same: the error is in another
+    /// group, and is no slip in a name or in the syntax that could have hidden one of them.
+    pub(super) fn spares(&self, group: &str) -> bool {
+        match self {
+            ConfigError::BadValue { name, .. }
+            | ConfigError::UnknownSetting { name, .. }
+            | ConfigError::NotAGroup { group: name, .. } => {
+                let is_of_known = super::settings::GROUPS.iter().any(|(known, _)| *known == group_of(name));
+                is_of_known && group_of(name) != group
+            }
+            ConfigError::Relation { low, high, .. } => low.group() != group && high.group() != group,
+            ConfigError::MtaWithoutName { .. }
+            | ConfigError::SameMtaName { .. }
+            | ConfigError::SameMtaAddress { .. }
+            | ConfigError::OnlyInMtaTable { .. }
+            | ConfigError::NoSuchMta { .. }
+            | ConfigError::UnknownMtaChoice { .. }
+            | ConfigError::SameMtaChoice { .. } => group != "mta",
+            ConfigError::Unreadable { .. }
+            | ConfigError::NotUtf8 { .. }
+            | ConfigError::Syntax { .. }
+            | ConfigError::UnknownGroup { .. }
+            | ConfigError::BadOverride { .. }
+            | ConfigError::NoSpoolDir => false,
+        }
+    }
+
     /// Whether the command line is what is wrong: wrong usage then, rather than a bad configuration.
     pub fn is_usage(&self) -> bool {
         let is_flag = |origin: &Origin| matches!(origin, Origin::CommandLine { .. });

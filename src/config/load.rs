@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{ConfigError, ConfigErrors, Side};
 use super::file::MtaTable;
-use super::mtas::{self, MtaEntry, mta_and_setting, mta_table};
+use super::mtas::{self, MtaEntry, mta_and_setting, mta_table, mta_table_own};
 use super::nearest::nearest_setting;
 use super::settings::{Config, GROUPS, broken_relations};
 use super::value::{Setting, Value};
@@ -218,20 +218,24 @@ pub fn load(request: &Request, environment: &Environment) -> Result<Loaded, Conf
         errors.extend(done.err());
     }
     // what holds between values would only mislead where one of them is wrong already
-    if errors.is_empty() {
+    let is_sound = |group: &str, errors: &[ConfigError]| errors.iter().all(|error| error.spares(group));
+    if is_sound("mta", &errors) {
         mtas::resolve(&mut loaded, mtas, by_name, &mut errors);
     }
-    if errors.is_empty() {
-        check_relations(&loaded, &mut errors);
-    }
+    let mut relations = broken(&loaded);
+    relations
+        .retain(|relation| [&relation.0, &relation.1].iter().all(|side| is_sound(side.group(), &errors)));
+    let relation = |(low, high, why)| ConfigError::Relation { low, high, why };
+    errors.extend(relations.into_iter().map(relation));
     if errors.is_empty() { Ok(loaded) } else { Err(ConfigErrors(errors)) }
 }
 
 /// The relations over the settings at large, and over those of each `[[mta]]` where it has its own.
-fn check_relations(loaded: &Loaded, errors: &mut Vec<ConfigError>) {
+fn broken(loaded: &Loaded) -> Vec<(Box<Side>, Box<Side>, &'static str)> {
+    let mut found = Vec::new();
     for (low, high, why) in broken_relations(&loaded.config) {
         let side = |full: &str| side(&loaded.config, full.to_owned(), full, loaded.origin(full));
-        errors.push(ConfigError::Relation { low: side(low), high: side(high), why });
+        found.push((side(low), side(high), why));
     }
     for entry in &loaded.config.mta_entries {
         let own = |full: &str| {
@@ -248,9 +252,10 @@ fn check_relations(loaded: &Loaded, errors: &mut Vec<ConfigError>) {
                 let (name, origin) = own(full).unwrap_or_else(|| (full.to_owned(), loaded.origin(full)));
                 side(&of_entry, name, full, origin)
             };
-            errors.push(ConfigError::Relation { low: side(low), high: side(high), why });
+            found.push((side(low), side(high), why));
         }
     }
+    found
 }
 
 /// The file to read, with its octets. One that was asked for must be there; the others need not.
@@ -335,12 +340,16 @@ fn find_setting(full_name: &str) -> Option<&'static Setting> {
 }
 
 fn unknown(origin: Origin, name: String) -> ConfigError {
+    if let Some(own) = name.strip_prefix("mta.").filter(|own| mta_table_own().iter().any(|s| s.name == *own))
+    {
+        return ConfigError::OnlyInMtaTable { origin, name: own.to_owned() };
+    }
     let nearest = nearest_setting(&name);
     ConfigError::UnknownSetting { origin, name, nearest }
 }
 
 /// One side of a relation: the setting `full` of `config`, called `name`.
-fn side(config: &Config, name: String, full: &str, origin: Origin) -> Side {
+fn side(config: &Config, name: String, full: &str, origin: Origin) -> Box<Side> {
     let value = full.split_once('.').and_then(|(group, name)| config.value(group, name));
-    Side { name, value: value.unwrap_or(Value::Unset), origin }
+    Box::new(Side { name, value: value.unwrap_or(Value::Unset), origin })
 }

@@ -135,9 +135,11 @@ fn set_by_name(
         let name = name.to_owned();
         return Err(ConfigError::NoSuchMta { origin: origin.clone(), name, nearest, has_tables });
     };
-    // a name is what the entry is known by: it stays as the file says
-    let settable = mta_table().filter(|known| known.name != "name");
-    let Some(setting) = settable.into_iter().find(|known| known.name == setting) else {
+    if setting == "name" {
+        let (name, wrong) = (full.to_owned(), "an MTA is named in the file alone".to_owned());
+        return Err(ConfigError::BadValue { origin: origin.clone(), name, wrong, want: String::new() });
+    }
+    let Some(setting) = mta_table().find(|known| known.name == setting) else {
         let nearest = nearest_mta_setting(setting).map(|near| format!("mta.{name}.{near}"));
         return Err(ConfigError::UnknownSetting { origin: origin.clone(), name: full.to_owned(), nearest });
     };
@@ -160,10 +162,12 @@ fn put(entry: &mut MtaEntry, setting: &Setting, value: &Value) {
 
 /// Two entries of one address are one MTA, which would get both entries' connections.
 fn same_addresses(loaded: &Loaded, entries: &[MtaEntry]) -> Vec<ConfigError> {
-    let side = |entry: &MtaEntry| Side {
-        name: format!("mta.{}.address", entry.name),
-        value: Value::Text(entry.settings.address.clone()),
-        origin: loaded.entry_origin(&entry.name, "address"),
+    let side = |entry: &MtaEntry| {
+        Box::new(Side {
+            name: format!("mta.{}.address", entry.name),
+            value: Value::Text(entry.settings.address.clone()),
+            origin: loaded.entry_origin(&entry.name, "address"),
+        })
     };
     let mut errors = Vec::new();
     for (i, second) in entries.iter().enumerate() {

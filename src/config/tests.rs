@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 
 mod mtas;
+mod sound;
 
 fn load_text(text: &str) -> Result<Loaded, ConfigErrors> {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -210,6 +211,18 @@ fn host_port_and_helo_names_are_told_from_rubbish() {
         ["", ":25", "localhost", "localhost:", "localhost:0", "localhost:65536", "::1:25", "a b:25", "a:+5"]
     {
         assert!(!host_port(bad), "{bad}");
+    }
+    let mta = |text: &str| Bound::MtaAddress.holds(&Value::Text(text.into()));
+    for good in ["127.0.0.1:25", "[::1]:25", "unix:/var/spool/postfix/public/infeed"] {
+        assert!(mta(good), "{good}");
+    }
+    for bad in ["unix:", "unix:run/mta", "unix:/a\0b", "/var/run/mta", "localhost"] {
+        assert!(!mta(bad), "{bad}");
+    }
+    let file_name = |text: &str| Bound::FileName { example: "" }.holds(&Value::Text(text.into()));
+    assert!(file_name("mta-password"));
+    for bad in ["", ".", "..", "../shadow", "a/b"] {
+        assert!(!file_name(bad), "{bad}");
     }
     let helo = |text: &str| Bound::DomainName { example: "" }.holds(&Value::Text(text.into()));
     for good in ["host", "lists.example.org", "[192.0.2.1]", "[IPv6:2001:db8::1]"] {

@@ -14,7 +14,7 @@ pub enum RunCommand {
     /// How it goes.
     Status(oneshot::Sender<RunStatus>),
     /// How far a job has come in this run; zero for one that it hasn't met.
-    Progress(JobId, oneshot::Sender<JobProgress>),
+    Progress(JobId, oneshot::Sender<JobUnderWay>),
     /// The setting that an MTA complained of was changed: call on it again. Every one without a name;
     /// the answer: how many were paused.
     ResumeMta(Option<String>, oneshot::Sender<usize>),
@@ -60,7 +60,7 @@ impl RunHandle {
         self.ask(RunCommand::Status).await
     }
 
-    pub async fn progress(&self, job: JobId) -> Result<JobProgress, RunEnded> {
+    pub async fn progress(&self, job: JobId) -> Result<JobUnderWay, RunEnded> {
         self.ask(|answer| RunCommand::Progress(job, answer)).await
     }
 
@@ -94,8 +94,25 @@ pub struct RunStatus {
     pub jobs_in_hand: usize,
     /// Recipients in transactions now.
     pub in_flight: usize,
+    /// The same by job.
+    pub in_flight_by_job: Vec<(JobId, usize)>,
     /// Jobs that are left alone, with the reason.
     pub left_alone: Vec<(JobId, String)>,
+}
+
+impl RunStatus {
+    /// Recipients of one job in transactions now.
+    pub fn in_flight_of(&self, job: &JobId) -> u64 {
+        self.in_flight_by_job.iter().find(|(id, _)| id == job).map_or(0, |(_, n)| *n as u64)
+    }
+}
+
+/// How far a job has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobUnderWay {
+    pub counts: JobProgress,
+    /// Chunks of it are in hand or due.
+    pub under_way: bool,
 }
 
 /// One MTA of a run.

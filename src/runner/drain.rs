@@ -11,7 +11,7 @@ use super::feeder::Feeder;
 use super::rate::Rate;
 use super::slot::Slots;
 use super::supply::{State, Supply};
-use super::{DrainConfig, DrainReport, Ended, Progress, RunnerError};
+use super::{DrainConfig, DrainReport, Ended, JobUnderWay, Progress, RunnerError};
 use crate::spool::{Owner, Spool};
 
 /// How often the MTAs' state and the journal's are judged.
@@ -211,7 +211,14 @@ impl<O: Owner> Run<'_, O> {
         match command {
             RunCommand::Nudge => self.nudge(),
             RunCommand::Status(answer) => tell(answer, self.status()),
-            RunCommand::Progress(job, answer) => tell(answer, self.supply.lock().progress_of(&job)),
+            RunCommand::Progress(job, answer) => {
+                let due = self.supply.owner.next_due(&job).is_some();
+                let state = self.supply.lock();
+                let under_way = due || state.jobs.contains_key(&job) || !state.known(&job);
+                let counts = state.progress_of(&job);
+                drop(state);
+                tell(answer, JobUnderWay { counts, under_way });
+            }
             RunCommand::ResumeMta(name, answer) => tell(answer, self.slots.resume(name.as_deref())),
             RunCommand::Reload(reload, answer) => {
                 {
@@ -231,11 +238,22 @@ impl<O: Owner> Run<'_, O> {
         let (rate_10_s, rate_60_s) = (over(10), over(60));
         let mtas = self.slots.status(now);
         let state = self.supply.lock();
-        let in_flight = state.hands.values().map(|h| h.in_flight).sum();
+        let in_flight_by_job: Vec<_> =
+            state.jobs.iter().map(|(id, job)| (id.clone(), job.in_flight)).collect();
+        let in_flight = in_flight_by_job.iter().map(|(_, n)| n).sum();
         let left_alone = state.left_alone.iter().map(|(job, why)| (job.clone(), why.clone())).collect();
         let jobs_in_hand = state.jobs.len();
         drop(state);
-        RunStatus { progress, rate_10_s, rate_60_s, mtas, jobs_in_hand, in_flight, left_alone }
+        RunStatus {
+            progress,
+            rate_10_s,
+            rate_60_s,
+            mtas,
+            jobs_in_hand,
+            in_flight,
+            in_flight_by_job,
+            left_alone,
+        }
     }
 }
 

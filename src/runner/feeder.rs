@@ -135,7 +135,7 @@ impl<O: Owner> Feeder<O> {
     async fn scan(&mut self) -> Result<(), SpoolError> {
         self.scanned = Some(Instant::now());
         let found = self.supply.owner.scan().await?;
-        let standstill = false;
+        let standstill = self.supply.owner.standstill()?.is_some();
         {
             let mut state = self.supply.lock();
             state.standstill = standstill;
@@ -290,6 +290,10 @@ impl<O: Owner> Feeder<O> {
             Ok(template) => Arc::new(template),
             Err(e) => return Ok(Err(format!("its message can't be compiled: {e}"))),
         };
+        let first_left = match due.meta.first {
+            Some(_) => self.supply.owner.first_left(job).await?,
+            None => None,
+        };
         let mut mixer = Mixer::default();
         mixer.set_waiting(self.supply.owner.waiting(job));
         let mut state = self.supply.lock();
@@ -313,6 +317,7 @@ impl<O: Owner> Feeder<O> {
             stop: None,
             in_flight: 0,
             counts: state.progress_of(job),
+            first_left,
         };
         state.left_alone.remove(job);
         state.jobs.insert(job.clone(), run);
@@ -419,6 +424,7 @@ impl<O: Owner> Feeder<O> {
         let stop = self.supply.lock().jobs.get(job).and_then(|j| j.stop.clone());
         match stop {
             Some(JobStop::Breaker(text)) => {
+                tracing::warn!("job {job} is paused by the refusal breaker: {text}");
                 owner.pause(job, text.clone()).await?;
                 if !self.forever {
                     self.paused.push((job.clone(), text));
@@ -426,6 +432,12 @@ impl<O: Owner> Feeder<O> {
             }
             Some(JobStop::Requested) => {
                 owner.carry_out_request(job).await?;
+            }
+            Some(JobStop::First) if owner.outstanding(job) == (0, 0) => complete(owner, job).await?,
+            Some(JobStop::First) => {
+                let first = self.supply.lock().jobs.get(job).and_then(|j| j.meta.first).unwrap_or_default();
+                let reason = format!("--first {first}: so many recipients were tried");
+                owner.pause(job, reason).await?;
             }
             Some(JobStop::LeftAlone) => {}
             None if owner.outstanding(job) == (0, 0) => {
@@ -457,6 +469,16 @@ impl<O: Owner> Feeder<O> {
         for handle in handles {
             self.finish(handle).await?;
         }
+        // those of which nothing was in hand just then
+        let idle: Vec<JobId> = {
+            let state = self.supply.lock();
+            let in_hand: BTreeSet<&JobId> = state.hands.values().map(|h| &h.job).collect();
+            let stopped = state.jobs.iter().filter(|(id, run)| run.stop.is_some() && !in_hand.contains(id));
+            stopped.map(|(id, _)| id.clone()).collect()
+        };
+        for job in idle {
+            self.let_go(&job).await?;
+        }
         Ok(())
     }
 
@@ -472,7 +494,7 @@ impl<O: Owner> Feeder<O> {
                 let more = self.supply.owner.next_due(id).is_some();
                 // more may be due and find no room while held refusals keep chunks open: the streak then
                 // goes on, without those
-                let quiet_now = first_reached || !queued.contains(id);
+                let quiet_now = first_reached || run.first_left == Some(0) || !queued.contains(id);
                 if run.in_flight == 0 && run.stop.is_none() && quiet_now {
                     quiet.append(&mut run.held);
                     if !more {
@@ -484,6 +506,13 @@ impl<O: Owner> Feeder<O> {
         if !quiet.is_empty() {
             self.supply.refusals_final(quiet);
             self.supply.feed.notify_one();
+        }
+        let mut state = self.supply.lock();
+        for run in state.jobs.values_mut() {
+            if run.first_left == Some(0) && run.in_flight == 0 && run.held.is_empty() && run.stop.is_none() {
+                run.stop = Some(JobStop::First);
+                self.supply.feed.notify_one();
+            }
         }
     }
 
@@ -502,7 +531,10 @@ impl<O: Owner> Feeder<O> {
 async fn complete<O: Owner>(owner: &O, job: &JobId) -> Result<(), SpoolError> {
     for _ in 0..5 {
         match owner.try_complete(job).await {
-            Ok(true) => return Ok(()),
+            Ok(true) => {
+                tracing::info!("job {job} is done");
+                return Ok(());
+            }
             Ok(false) => tokio::time::sleep(Duration::from_millis(50)).await,
             // the other one was first
             Err(e) if e.is_not_found() => return Ok(()),

@@ -47,7 +47,9 @@ mod settle;
 mod slot;
 mod supply;
 
-pub use command::{JobProgress, MtaRunStatus, Reload, RunCommand, RunEnded, RunHandle, RunStatus};
+pub use command::{
+    JobProgress, JobUnderWay, MtaRunStatus, Reload, RunCommand, RunEnded, RunHandle, RunStatus,
+};
 pub use drain::{drain, drain_owned};
 pub use mtas::MtaConfig;
 pub use retry::RetryPolicy;

@@ -43,7 +43,7 @@ impl<O: Owner> Supply<O> {
             let job = serials.get(&place.serial).and_then(|id| jobs.get_mut(id));
             let Some(job) = job else { panic!("job {} in line is not in hand", place.serial) };
             let group = &mut groups[job.group];
-            if job.stop.is_some() || !group.target.admits(mta) {
+            if job.stop.is_some() || job.first_left == Some(0) || !group.target.admits(mta) {
                 continue;
             }
             if !anything && group.target == Target::Any {
@@ -51,6 +51,7 @@ impl<O: Owner> Supply<O> {
                 continue;
             }
             let max = if job.shares_transactions() { recipients_max } else { 1 };
+            let left = left.min(job.first_left.unwrap_or(u64::MAX));
             let max = max.min(usize::try_from(left).unwrap_or(usize::MAX));
             let Some((handle, indices)) = job.take(hands, max) else { continue };
             job.start = line.served(place, indices.len());
@@ -77,7 +78,7 @@ impl<O: Owner> Supply<O> {
                     self.ready.notify_waiters();
                 }
             }
-            if let Some(left) = first_left {
+            for left in [first_left, &mut job.first_left].into_iter().flatten() {
                 *left -= indices.len() as u64;
             }
             return Some(Pick {
@@ -164,13 +165,20 @@ impl State {
                 priority,
                 hands: by_job.get(&d.job).copied().unwrap_or(0),
                 queued: run.map_or(0, |run| run.mixer.queued() as usize),
-                mixing: run.and_then(|run| run.mixer.want()).is_some_and(|(_, needed)| needed),
                 tier: by_tier.get(&(*group, priority)).copied().unwrap_or_default(),
                 tier_queued: self.groups[*group].queued_of(priority),
             }
         };
-        let stopped = |id: &JobId| self.jobs.get(id).is_some_and(|run| run.stop.is_some());
+        let stops = |run: &JobRun| run.stop.is_some() || run.first_left == Some(0);
+        let stopped = |id: &JobId| self.jobs.get(id).is_some_and(stops);
+        let mixed_badly = |id: &JobId| {
+            let want = self.jobs.get(id).and_then(|run| run.mixer.want());
+            want.is_some_and(|(_, needed)| needed)
+        };
         let wanted = due.filter(|(d, _)| !stopped(&d.job)).map(|d| (claimant(d), d));
-        wanted.filter(|(c, d)| c.wants(all) && is_due(&d.0.job)).min_by_key(|(c, _)| c.rank()).map(|(_, d)| d)
+        wanted
+            .filter(|(c, d)| c.wants(all, || mixed_badly(&d.0.job)) && is_due(&d.0.job))
+            .min_by_key(|(c, _)| c.rank())
+            .map(|(_, d)| d)
     }
 }

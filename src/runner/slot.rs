@@ -25,6 +25,8 @@ pub(super) struct Slot {
     gave_up: Option<Ended>,
     /// Since when it refuses us as a whole.
     paused: Option<Instant>,
+    /// What was last logged of its state.
+    said: &'static str,
     rate: Rate,
 }
 
@@ -111,6 +113,7 @@ impl<O: Owner> Slots<O> {
             let status = pool.status();
             let (note, ended) = verdict(&status, &slot.config, slot.begun_us);
             notes.extend(note.map(|n| if several { format!("{}: {n}", slot.mta.name) } else { n }));
+            slot.log(&status);
             slot.call_again(&status, now, forever);
             if let Some(ended) = ended.filter(|_| !forever) {
                 let why = ended.why().unwrap_or_default().to_owned();
@@ -233,7 +236,27 @@ impl Slot {
             begun_us: clock::now_us(),
             gave_up: None,
             paused: None,
+            said: "",
             rate: Rate::default(),
+        }
+    }
+
+    /// Logs each change of state once.
+    fn log(&mut self, status: &MtaStatus) {
+        let name = &self.mta.name;
+        let (now, why) = match &status.state {
+            MtaState::Up => ("up", String::new()),
+            MtaState::Connecting => return,
+            MtaState::Down { error, .. } => ("down", error.clone()),
+            MtaState::Paused { said } => ("paused", format!("{} {}", said.code, said.text)),
+            MtaState::Held { why, .. } => ("held", why.clone()),
+        };
+        if std::mem::replace(&mut self.said, now) == now {
+            return;
+        }
+        match now {
+            "up" => tracing::info!("MTA {name} is up"),
+            _ => tracing::warn!("MTA {name} is {now}: {why}"),
         }
     }
 

@@ -100,6 +100,8 @@ pub(super) struct JobRun {
     pub in_flight: usize,
     /// What it came to in this run.
     pub counts: JobProgress,
+    /// What `--first` leaves of it to hand out before it pauses.
+    pub first_left: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +110,8 @@ pub(super) enum JobStop {
     Breaker(String),
     /// A command wants the job.
     Requested,
+    /// `--first` so many were tried.
+    First,
     /// It can't be drained now: its suppression list is not to be read.
     LeftAlone,
 }
@@ -194,7 +198,7 @@ impl<O: Owner> Supply<O> {
     /// Wakes whoever has something to do after recipients came back.
     pub fn after_landing(&self, state: &State) {
         if !state.finished.is_empty()
-            || state.jobs.values().any(|j| j.stop.is_some())
+            || state.jobs.values().any(|j| j.stop.is_some() || j.first_left == Some(0))
             || state.first_left == Some(0)
         {
             self.feed.notify_one();
@@ -230,6 +234,11 @@ impl State {
         }
         self.groups.push(Group::new(target));
         self.groups.len() - 1
+    }
+
+    /// Whether the job was met in this run, or is left alone by it.
+    pub fn known(&self, job: &JobId) -> bool {
+        self.jobs.contains_key(job) || self.met.contains_key(job) || self.left_alone.contains_key(job)
     }
 
     /// What a job came to in this run.
@@ -290,6 +299,9 @@ impl State {
             *left += indices.len() as u64;
         }
         let Some(job) = self.jobs.get_mut(&hand.job) else { panic!("job {} is not in hand", hand.job) };
+        if let Some(left) = &mut job.first_left {
+            *left += indices.len() as u64;
+        }
         self.groups[job.group].add(job.meta.priority, indices.len());
         if !job.solo.contains(&handle) {
             job.mixer.put_back(handle, indices);

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::dir::DirSpool;
 use super::error::{At, Result};
+use super::hold::Hold;
 use super::id::{ChunkDigest, ChunkName, JobId, Outcome};
 use super::layout::{JobDir, JobState};
 use super::pass::read_chunk;
@@ -34,6 +35,9 @@ impl DirSpool {
     /// Calls `each` for every recipient of the job, with one chunk in memory. May run beside an owner.
     pub fn report(&self, job: &JobId, each: &mut dyn FnMut(ReportLine) -> Result<()>) -> Result<()> {
         let (state, dir) = self.find(job)?;
+        // an ended job is not removed under its reader; one that goes on may be paused or cancelled
+        let ended = matches!(state, JobState::Cancelled | JobState::Done);
+        let _hold = if ended { Hold::shared(&dir)? } else { None };
         let meta = self.meta_of(&dir)?;
         // the journal first: a pass that ends meanwhile is then found in its results
         let overlay = self.overlay(job)?;

@@ -18,6 +18,9 @@ use super::submission::{Begin, Submission};
 use crate::clock;
 use crate::slice::XxRange;
 
+mod retention;
+mod state;
+
 fn settings() -> Settings {
     Settings {
         chunk_recipients_max: 3,
@@ -53,6 +56,7 @@ fn meta(_: &Submission) -> JobMeta {
         suppress: None,
         rehearsal: false,
         mta: None,
+        first: None,
         test_to: None,
         literal: false,
         priority: PRIORITY_DEFAULT,

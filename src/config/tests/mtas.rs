@@ -139,6 +139,14 @@ fn a_setting_by_an_unknown_name_is_refused_with_the_nearest() {
     );
     assert_eq!(said(TWO, "mta.a.connections=0"), "command line --set: mta.a.connections: 0 is not 1 to 1000");
     assert_eq!(
+        said(TWO, "mta.a.name=c"),
+        "command line --set: mta.a.name: an MTA is named in the file alone"
+    );
+    assert_eq!(
+        said(TWO, "mta.weight=2"),
+        "command line --set: mta.weight is for one of several MTAs: it belongs in a [[mta]] table"
+    );
+    assert_eq!(
         said("", "mta.a.connections=1"),
         "command line --set: no MTA named a: the configuration has no [[mta]]; for the one MTA write \
          mta.connections=4"
@@ -175,6 +183,31 @@ fn a_choice_is_a_name_an_address_or_a_new_address() {
 
 proptest! {
     #[test]
+    fn the_value_of_an_entry_is_that_of_its_first_source(
+        by_name in any::<bool>(), set in any::<bool>(), variable in any::<bool>(), table in any::<bool>()
+    ) {
+        let line = |said: bool| if said { "connections = 2\n" } else { "" };
+        let text = format!("[[mta]]\nname = 'a'\naddress = 'a:25'\n{}{}", line(table), "[[mta]]\nname = 'b'\n");
+        let sets: Vec<&str> = [(set, "mta.connections=4"), (by_name, "mta.a.connections=5")]
+            .into_iter()
+            .filter_map(|(said, text)| said.then_some(text))
+            .collect();
+        let value = if variable { "3" } else { "" };
+        let loaded = load_with(&text, &sets, Environment::from([("INFEED_MTA_CONNECTIONS", value)]));
+        let config = loaded.expect("good").config;
+        let base = if set { 4 } else if variable { 3 } else { 8 };
+        let expected = match (by_name, set || variable, table) {
+            (true, ..) => 5,
+            (false, true, _) => base,
+            (false, false, true) => 2,
+            (false, false, false) => 8,
+        };
+        prop_assert_eq!(config.mta_entries[0].settings.connections, expected);
+        prop_assert_eq!(config.mta_entries[1].settings.connections, base);
+        prop_assert_eq!(config.mta.connections, base);
+    }
+
+    #[test]
     fn what_is_selected_has_no_name_and_no_address_twice(
         choices in proptest::collection::vec("a|b\\.1|a:25|c:[12]|unix:/run/[bc]|x", 0..5)
     ) {
@@ -193,6 +226,33 @@ proptest! {
             }
             Err(_) => prop_assert_eq!(config, before),
         }
+    }
+}
+
+#[test]
+fn the_samples_example_uncommented_is_good_in_place_of_the_one_table() {
+    let sample = sample();
+    let (before, rest) = sample.split_once("[mta]\n").expect("the one table");
+    let (_, rest) = rest.split_once("# [[mta]]\n").expect("the example");
+    let (example, after) = rest.split_once("\n\n").expect("the next group");
+    let example: String = example
+        .lines()
+        .map(|line| format!("{}\n", line.strip_prefix("#").expect("a comment").trim()))
+        .collect();
+    let config = load_text(&format!("{before}[[mta]]\n{example}\n{after}")).expect("good").config;
+    assert_eq!(summary(&config), [("primary", 1, "127.0.0.1:25", 8), ("second", 2, "127.0.0.1:10025", 4)]);
+    let from_docs = markdown();
+    let (_, block) = from_docs.split_once("```toml\n").expect("an example");
+    let (block, _) = block.split_once("```").expect("its end");
+    assert_eq!(load_text(block).expect("good").config, config);
+}
+
+#[test]
+fn what_a_table_of_several_takes_beside_the_group_has_words_and_no_name_of_the_groups() {
+    for own in mta_table_own() {
+        assert!(own.what().len() > 10 && own.why().len() > 10, "{}", own.name);
+        assert_eq!(own.check(&own.default), Ok(()), "{}", own.name);
+        assert!(!table().iter().any(|s| s.group == "mta" && s.name == own.name), "{}", own.name);
     }
 }
 
