@@ -56,6 +56,11 @@ impl<O: Owner> Supply<O> {
             let Some((handle, indices)) = job.take(hands, max) else { continue };
             job.start = line.served(place, indices.len());
             job.place = None;
+            if job.mixer.is_dry() && !job.exhausted {
+                // the feeder is behind: it would be one domain after the other
+                job.primed = false;
+                self.feed.notify_one();
+            }
             if job.is_ready(hands) {
                 job.enter(line);
             }

@@ -9,7 +9,7 @@ pub const HANDS_MAX: usize = 96;
 /// Their bytes: what a drain's memory is made of.
 pub const HANDS_BYTES_MAX: usize = 40 << 20;
 /// Chunks of one job.
-pub const HANDS_PER_JOB_MAX: usize = 32;
+pub const HANDS_PER_JOB_MAX: usize = 40;
 /// Waiting recipients of a tier below which the feeder claims more: a tenth of a second's worth at the
 /// fastest.
 pub(super) const LOW_WATER: usize = 4_000;
