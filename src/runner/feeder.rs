@@ -211,13 +211,14 @@ impl<O: Owner> Feeder<O> {
         Ok(any)
     }
 
-    /// All is in hand that there is room for: jobs begin with what they have.
+    /// All is in hand that there is room for: jobs go on with what they have.
     fn prime(&self) {
         let mut state = self.supply.lock();
         let State { jobs, hands, line, .. } = &mut *state;
         for run in jobs.values_mut() {
             // where there is no room, the end of a chunk brings the feeder back
             run.feed_asked = run.is_low();
+            run.exhausted = run.feed_asked;
             if !run.primed && run.is_ready(hands) {
                 run.primed = true;
                 run.enter(line);
@@ -304,6 +305,7 @@ impl<O: Owner> Feeder<O> {
             serial,
             place: None,
             primed: false,
+            exhausted: false,
             start: 0,
             mixer,
             solo: Default::default(),

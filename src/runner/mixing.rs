@@ -3,8 +3,9 @@
 //! The recipients in hand wait in lanes, one per domain that is a good part of its chunk, and one, the
 //! rest, for all small ones together (no domain has more than [`LANE_PART`] of a chunk in it, so that
 //! it can't dominate). Lanes take turns by weight. A lane's weight is its part of what is in hand, so
-//! that chunks drain evenly, and never more than the domain's share of all that is due plus [`MARGIN`]:
-//! a list sorted by domain has whole chunks of one domain in hand, and those are held back.
+//! that chunks drain evenly, or its share of all that is due where it has less in hand than that; and
+//! never more than its share plus [`MARGIN`]: a list sorted by domain has whole chunks of one domain in
+//! hand, and those are held back.
 //!
 //! What is held back must be made up for by other domains. The runway says for how many recipients what
 //! is in hand suffices within these bounds, and [`Mixer::want`] which chunk helps most when that is too
@@ -30,8 +31,10 @@ const MAJOR: f64 = 0.04;
 const LANE_PART: f64 = 0.025;
 /// What the weight of a lane is made of beside its recipients.
 const HEAD_START: f64 = 500.0;
-/// Weights are made anew after so many turns.
-const REPLAN_TURNS: u32 = 64;
+/// With less than this it is better to wait for the feeder.
+const DRY: f64 = 300.0;
+/// Weights are made anew after so many recipients.
+const REPLAN_RECIPIENTS: u64 = 100;
 
 /// Takes turns among the domains of one job. Chunks are known by their handles.
 #[derive(Debug, Default)]
@@ -52,13 +55,16 @@ pub(super) struct Mixer {
     runway: f64,
     /// A major domain has less than half of its part in hand, and more of it waits.
     short: bool,
-    turns_left: u32,
+    /// Recipients until weights are made anew.
+    replan_in: u64,
 }
 
 #[derive(Debug, Default)]
 struct Lane {
     stock: VecDeque<(u32, VecDeque<u16>)>,
     queued: u64,
+    /// Of all that is due.
+    share: f64,
     /// Part of the recipients that go out, at most.
     bound: f64,
     /// Part of the recipients that go out.
@@ -137,6 +143,11 @@ impl Mixer {
         self.by_domain.contains_key(&domain) || self.lanes.contains_key(&Some(domain))
     }
 
+    /// What is in hand suffices for so little that domains would soon exceed their bounds.
+    pub fn is_dry(&self) -> bool {
+        self.runway < DRY
+    }
+
     /// Puts the recipients of a chunk into their lanes.
     pub fn add(&mut self, handle: u32, lanes: Lanes) {
         for (key, indices) in lanes.into_iter().filter(|(_, indices)| !indices.is_empty()) {
@@ -171,10 +182,9 @@ impl Mixer {
             self.queued -= taken.1.len() as u64;
             return Some(taken);
         }
-        if self.turns_left == 0 {
+        if self.replan_in == 0 {
             self.replan();
         }
-        self.turns_left -= 1;
         let Reverse((turn, key)) = self.turns.pop()?;
         let Some(lane) = self.lanes.get_mut(&key) else { panic!("a turn without a lane") };
         let Some((handle, indices)) = lane.stock.front_mut() else { panic!("a turn of an empty lane") };
@@ -184,6 +194,7 @@ impl Mixer {
         }
         let n = taken.1.len() as u64;
         self.now = turn;
+        self.replan_in = self.replan_in.saturating_sub(n);
         lane.turn = turn + (n as f64 * TURN / lane.weight) as u64;
         lane.queued -= n;
         self.queued -= n;
@@ -192,7 +203,7 @@ impl Mixer {
             self.turns.push(Reverse((lane.turn, key)));
         } else {
             // those that are left share its turns only as far as their bounds allow
-            self.turns_left = self.turns_left.min(EMPTIED_TURNS);
+            self.replan_in = self.replan_in.min(REPLAN_EMPTIED);
         }
         Some(taken)
     }
@@ -252,29 +263,31 @@ impl Mixer {
 
     /// Weights, and how long they can be kept: the longest `t` with `Σ min(queued, bound · t) = t`.
     fn replan(&mut self) {
-        self.turns_left = REPLAN_TURNS;
+        self.replan_in = REPLAN_RECIPIENTS;
         self.short = false;
         self.lanes.retain(|_, lane| lane.queued > 0);
         let shares = self.shares();
         let mut bounded: Vec<(f64, f64)> = Vec::with_capacity(self.lanes.len());
         for (key, lane) in &mut self.lanes {
-            lane.bound = match key {
-                None => 1.0,
+            lane.share = match key {
+                None => 0.0,
                 Some(domain) => {
                     let waiting = self.by_domain.get(domain).copied().unwrap_or(0);
-                    let share = shares.of(waiting, lane.queued);
-                    self.short |= waiting > 0 && is_short(share, lane.queued);
-                    share + MARGIN
+                    shares.of(waiting, lane.queued)
                 }
             };
-            if key.is_some() {
+            lane.bound = if key.is_some() { lane.share + MARGIN } else { 1.0 };
+            if let Some(domain) = key {
+                self.short |= self.by_domain.contains_key(domain) && is_short(lane.share, lane.queued);
                 bounded.push((lane.bound, lane.queued as f64));
             }
         }
         self.runway = runway(self.in_lanes as f64, &bounded);
-        // small ones go a little faster, so that chunks end: but with nothing to come, all end together
+        // one that has less in hand than its share goes as if it had that: more of it is to come; and
+        // small ones go a little faster, so that chunks end. With nothing to come, all end together
         let head_start = HEAD_START * self.waiting.recipients as f64 / shares.all;
-        let wish = |lane: &Lane| lane.queued as f64 + head_start;
+        let in_lanes = self.in_lanes as f64;
+        let wish = |lane: &Lane| (lane.queued as f64).max(lane.share * in_lanes) + head_start;
         let all: f64 = self.lanes.values().map(wish).sum();
         bounded.clear();
         bounded.extend(self.lanes.iter().filter(|l| l.0.is_some()).map(|(_, l)| (l.bound, wish(l))));
@@ -308,8 +321,8 @@ fn is_short(share: f64, queued: u64) -> bool {
 /// A turn of one recipient at weight 1.
 const TURN: f64 = 1_000_000.0;
 const WEIGHT_MIN: f64 = 1e-6;
-/// Turns until new weights once a lane is empty.
-const EMPTIED_TURNS: u32 = 8;
+/// Recipients until new weights once a lane is empty.
+const REPLAN_EMPTIED: u64 = 8;
 
 /// For how many of `all` recipients lanes of (bound, queued) suffice; the rest lane has no bound.
 fn runway(all: f64, bounded: &[(f64, f64)]) -> f64 {

@@ -43,7 +43,7 @@ impl<O: Owner> Supply<O> {
             let job = serials.get(&place.serial).and_then(|id| jobs.get_mut(id));
             let Some(job) = job else { panic!("job {} in line is not in hand", place.serial) };
             let group = &mut groups[job.group];
-            if job.stop.is_some() || !group.target.admits(mta) {
+            if job.stop.is_some() || job.first_left == Some(0) || !group.target.admits(mta) {
                 continue;
             }
             if !anything && group.target == Target::Any {
@@ -58,6 +58,11 @@ impl<O: Owner> Supply<O> {
             job.place = None;
             if let Some(left) = &mut job.first_left {
                 *left -= indices.len() as u64;
+            }
+            if job.mixer.is_dry() && !job.exhausted {
+                // the feeder is behind: it would be one domain after the other
+                job.primed = false;
+                self.feed.notify_one();
             }
             if job.is_ready(hands) {
                 job.enter(line);
@@ -168,14 +173,20 @@ impl State {
                 priority,
                 hands: by_job.get(&d.job).copied().unwrap_or(0),
                 queued: run.map_or(0, |run| run.mixer.queued() as usize),
-                mixing: run.and_then(|run| run.mixer.want()).is_some_and(|(_, needed)| needed),
                 tier: by_tier.get(&(*group, priority)).copied().unwrap_or_default(),
                 tier_queued: self.groups[*group].queued_of(priority),
             }
         };
-        let stopped =
-            |id: &JobId| self.jobs.get(id).is_some_and(|run| run.stop.is_some() || run.first_left == Some(0));
+        let stops = |run: &JobRun| run.stop.is_some() || run.first_left == Some(0);
+        let stopped = |id: &JobId| self.jobs.get(id).is_some_and(stops);
+        let mixed_badly = |id: &JobId| {
+            let want = self.jobs.get(id).and_then(|run| run.mixer.want());
+            want.is_some_and(|(_, needed)| needed)
+        };
         let wanted = due.filter(|(d, _)| !stopped(&d.job)).map(|d| (claimant(d), d));
-        wanted.filter(|(c, d)| c.wants(all) && is_due(&d.0.job)).min_by_key(|(c, _)| c.rank()).map(|(_, d)| d)
+        wanted
+            .filter(|(c, d)| c.wants(all, || mixed_badly(&d.0.job)) && is_due(&d.0.job))
+            .min_by_key(|(c, _)| c.rank())
+            .map(|(_, d)| d)
     }
 }

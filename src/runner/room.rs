@@ -9,7 +9,7 @@ pub const HANDS_MAX: usize = 96;
 /// Their bytes: what a drain's memory is made of.
 pub const HANDS_BYTES_MAX: usize = 40 << 20;
 /// Chunks of one job.
-pub const HANDS_PER_JOB_MAX: usize = 32;
+pub const HANDS_PER_JOB_MAX: usize = 40;
 /// Waiting recipients of a tier below which the feeder claims more: a tenth of a second's worth at the
 /// fastest.
 pub(super) const LOW_WATER: usize = 4_000;
@@ -48,20 +48,22 @@ pub(super) struct Claimant {
     pub hands: usize,
     /// Its recipients that wait in hands.
     pub queued: usize,
-    /// Its domains would be mixed badly without.
-    pub mixing: bool,
     /// Of its tier.
     pub tier: InHand,
     pub tier_queued: usize,
 }
 
 impl Claimant {
-    /// Whether a chunk of it is to be claimed now.
-    pub fn wants(&self, all: InHand) -> bool {
+    /// Whether a chunk of it is to be claimed now; `is_mixed_badly` says whether its domains call for
+    /// one, and costs something.
+    pub fn wants(&self, all: InHand, is_mixed_badly: impl FnOnce() -> bool) -> bool {
         self.hands < HANDS_PER_JOB_MAX
             && self.tier.has_room(all)
             // a job that has nothing in hand starts at once, however much of others waits
-            && (self.hands == 0 || self.tier_queued < LOW_WATER || self.queued < JOB_LOW_WATER || self.mixing)
+            && (self.hands == 0
+                || self.tier_queued < LOW_WATER
+                || self.queued < JOB_LOW_WATER
+                || is_mixed_badly())
     }
 
     /// Who is first: the highest priority, then who has least in hand.
@@ -107,12 +109,10 @@ mod tests {
     #[test]
     fn a_job_with_nothing_in_hand_is_claimed_for_whatever_waits_of_others() {
         let all = InHand { hands: 40, bytes: 4 << 20 };
-        let mut job =
-            Claimant { priority: 5, hands: 0, queued: 0, mixing: false, tier: all, tier_queued: 40_000 };
-        assert!(job.wants(all));
+        let mut job = Claimant { priority: 5, hands: 0, queued: 0, tier: all, tier_queued: 40_000 };
+        assert!(job.wants(all, || false));
         (job.hands, job.queued) = (1, 1_000);
-        assert!(!job.wants(all));
-        job.mixing = true;
-        assert!(job.wants(all));
+        assert!(!job.wants(all, || false));
+        assert!(job.wants(all, || true));
     }
 }

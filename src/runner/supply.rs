@@ -81,8 +81,10 @@ pub(super) struct JobRun {
     pub serial: u32,
     /// Its place in the line, while something of it is ready.
     pub place: Option<Place>,
-    /// Enough of it is in hand to mix its domains; until then it doesn't begin.
+    /// Enough of it is in hand to mix its domains; until then it waits.
     pub primed: bool,
+    /// All of it is in hand that there is, or that there is room for: it makes do with that.
+    pub exhausted: bool,
     /// Where it starts when it comes back into the line.
     pub start: u64,
     /// Its recipients that wait, by domain.

@@ -125,6 +125,11 @@ impl DirSpool {
             let what = format!("the manifest counts {counted} recipients, job.toml {}", meta.recipients);
             out.add(&dir.manifest(), what, "", true);
         }
+        if let Ok(bytes) = self.fs.read(&dir.domains())
+            && let Err(reason) = super::domains::decode(&bytes)
+        {
+            out.add(&dir.domains(), reason, "domains are mixed less well without it", false);
+        }
         let originals: HashSet<ChunkName> = manifest
             .chunks
             .iter()

@@ -102,7 +102,7 @@ impl Desk {
             first: None,
             real_into_sink: Vec::new(),
             breaker: StreakLimits::default(),
-            retry: RetryPolicy::default(),
+            retry: RetryPolicy { delay_s_min: 1, ..RetryPolicy::default() },
             shutdown_grace: Duration::from_secs(10),
             forever: false,
         };
@@ -117,7 +117,7 @@ impl Desk {
         ledger.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         std::fs::read(self.dir.path().join("ledger")).unwrap().iter().filter(|b| **b == b'\n').count()
     }
 
