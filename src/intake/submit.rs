@@ -266,6 +266,7 @@ fn describe(
         rehearsal: request.rehearsal,
         test_to: request.test_to.clone(),
         literal: request.allow_placeholders,
+        pack: None,
         fingerprint,
         // what only the spool knows, and fills in
         format: 0,

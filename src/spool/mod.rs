@@ -34,6 +34,8 @@ pub mod journal;
 pub mod layout;
 pub mod own;
 pub mod owner;
+pub mod pack;
+mod pack_view;
 mod pass;
 mod recent;
 mod recover;
@@ -54,6 +56,7 @@ pub use index::JobDue;
 pub use job::{JobMeta, OnDoubt};
 pub use layout::JobState;
 pub use owner::{Claim, Claimed};
+pub use pack::{Pack, PackContent, PackedJob};
 pub use pass::PassEnd;
 pub use recover::Recovered;
 pub use report::ReportLine;
@@ -61,5 +64,7 @@ pub use results::Settled;
 pub use submission::{Begin, Submission};
 pub use view::JobView;
 
+#[cfg(test)]
+mod pack_tests;
 #[cfg(test)]
 mod tests;

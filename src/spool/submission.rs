@@ -45,6 +45,8 @@ pub struct Submission {
     folders: HashSet<u8>,
     pool: Option<WriterPool>,
     look_back: Option<(u32, Chunk)>,
+    /// Of a pack: the file that tells its members apart.
+    members: Option<Vec<u8>>,
     committed: bool,
 }
 
@@ -65,6 +67,11 @@ impl DirSpool {
                 Ok((state, _)) if key.is_some() => return Ok(Begin::Exists(id, state)),
                 Ok(_) => continue,
                 Err(SpoolError::NoSuchJob(_)) => {}
+                Err(SpoolError::PackMember { .. }) => {
+                    // there is such a job: what is submitted under its id is compared with it
+                    let state = self.view(&id)?.state;
+                    return Ok(Begin::Exists(id, state));
+                }
                 Err(e) => return Err(e),
             }
             let dir = JobDir(self.layout.incoming().join(id.as_str()));
@@ -88,6 +95,7 @@ impl DirSpool {
                 recipients: 0,
                 folders: HashSet::new(),
                 look_back: None,
+                members: None,
                 committed: false,
             })));
         }
@@ -153,6 +161,11 @@ impl Submission {
         self.writer.push(self.recipients, address, values.iter().copied(), &state);
         self.recipients += 1;
         Ok(())
+    }
+
+    /// Makes it a pack; `meta.pack` of the commit says of how many.
+    pub(super) fn attach_members(&mut self, members: Vec<u8>) {
+        self.members = Some(members);
     }
 
     /// Hands the address of an earlier recipient to `same`.
@@ -232,7 +245,8 @@ impl Submission {
         let fs = fs.as_ref();
         let manifest = self.manifest.encode();
         let mut meta = describe(&self);
-        meta.format = super::job::FORMAT;
+        assert!(meta.pack.is_some() == self.members.is_some(), "a pack and its members go together");
+        meta.format = if meta.pack.is_some() { super::job::FORMAT } else { super::job::FORMAT_PLAIN };
         meta.id = self.id.to_string();
         meta.submitted_us = self.submitted_us;
         meta.recipients = self.recipients;
@@ -242,6 +256,9 @@ impl Submission {
         meta.message_bytes = message.len() as u64;
         let put = |path: PathBuf, bytes: &[u8]| fs::write_new(fs, &path, bytes).at("write", &path);
         put(self.dir.message(), message)?;
+        if let Some(members) = &self.members {
+            put(self.dir.members(), members)?;
+        }
         put(self.dir.manifest(), &manifest)?;
         put(self.dir.hold(), b"")?;
         put(self.dir.meta(), super::dir::to_toml(&meta).as_bytes())?;

@@ -54,6 +54,7 @@ fn meta(_: &Submission) -> JobMeta {
         rehearsal: false,
         test_to: None,
         literal: false,
+        pack: None,
         fingerprint: "f".into(),
         message_sha1: String::new(),
         message_bytes: 0,

@@ -28,6 +28,8 @@ pub struct JobView {
     pub waiting: Vec<Child>,
     /// What could not be read while counting.
     pub damage: Vec<String>,
+    /// Of a member: the pack that it is in.
+    pub pack: Option<JobId>,
 }
 
 /// The chunks of a job: those passed, with their results' headers, and those that wait.
@@ -43,8 +45,12 @@ impl DirSpool {
         Ok(self.list_jobs()?.into_iter().map(|(job, _)| self.view(&job)).collect())
     }
 
+    /// A job, or one member of a pack.
     pub fn view(&self, job: &JobId) -> Result<JobView> {
-        let (state, dir) = self.find(job)?;
+        let (state, dir) = match self.find(job) {
+            Err(SpoolError::PackMember { .. }) => return self.member_view(job),
+            found => found?,
+        };
         match self.view_at(state, &dir, job) {
             // renamed while we looked
             Err(e) if e.is_not_found() => {
@@ -82,6 +88,7 @@ impl DirSpool {
                 counts,
                 waiting: vec![],
                 damage: vec![],
+                pack: None,
             });
         }
         let family = self.family(dir, job, &meta)?;
@@ -110,7 +117,8 @@ impl DirSpool {
             }
         }
         let waiting = family.waiting.into_values().collect();
-        Ok(JobView { job: job.clone(), state, meta, standing, counts, waiting, damage: family.damage })
+        let damage = family.damage;
+        Ok(JobView { job: job.clone(), state, meta, standing, counts, waiting, damage, pack: None })
     }
 
     /// What the journals say of this job's open chunks. Of chunks in a running owner's hand nothing is
