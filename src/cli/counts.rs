@@ -32,6 +32,8 @@ pub fn job_json(view: &JobView) -> Value {
     map.insert("rehearsal".into(), json!(view.meta.rehearsal));
     map.insert("test_to".into(), json!(view.meta.test_to));
     map.insert("paused_reason".into(), json!(paused_reason(view)));
+    map.insert("members".into(), json!(view.meta.pack));
+    map.insert("pack".into(), json!(view.pack.as_ref().map(|pack| pack.as_str())));
     map.insert("damage".into(), json!(view.damage));
     Value::Object(map)
 }
@@ -94,6 +96,13 @@ pub fn job_text(view: &JobView) -> Result<String, std::fmt::Error> {
     let mut out = String::new();
     writeln!(out, "job {}, {}", view.job, view.state.as_str())?;
     writeln!(out, "submitted {} by {}", clock::rfc3339(meta.submitted_us), meta.submitted_by)?;
+    if let Some(members) = meta.pack {
+        let id = &view.job;
+        writeln!(out, "a pack of {members} jobs: `infeed job show {id}.1` to `{id}.{members}` tell of each")?;
+    }
+    if let Some(pack) = &view.pack {
+        writeln!(out, "in the pack {pack}, which changes state as a whole")?;
+    }
     writeln!(out, "from <{}>{}", meta.sender, if meta.merge { ", merged" } else { "" })?;
     if let Some(verp) = &meta.verp {
         writeln!(out, "VERP {verp}")?;
@@ -106,7 +115,7 @@ pub fn job_text(view: &JobView) -> Result<String, std::fmt::Error> {
     }
     if let Some(reason) = paused_reason(view) {
         writeln!(out, "paused: {reason}")?;
-        writeln!(out, "{}", remedy(view.job.as_str()))?;
+        writeln!(out, "{}", remedy(view.pack.as_ref().unwrap_or(&view.job).as_str()))?;
     }
     out.push_str(&counts_text(view));
     if meta.duplicates_dropped + meta.rejected_lines > 0 {

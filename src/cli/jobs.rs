@@ -22,7 +22,8 @@ pub struct JobArgs {
 #[derive(Debug, Subcommand)]
 enum JobCommand {
     /// Print a job's state and counts
-    #[command(after_help = "Example:\n  infeed job show 20261122-031400-7f3k2q --json")]
+    #[command(after_help = "Example:\n  infeed job show 20261122-031400-7f3k2q --json\n  \
+                            infeed job show 20261122-031400-7f3k2q.3   (one job of a pack)")]
     Show { id: JobId },
     /// Print one line per recipient: what became of it, and what the MTA said
     #[command(after_help = "Examples:\n  infeed job report weekly-47 > report.csv\n  \
@@ -141,11 +142,12 @@ fn table(views: &[JobView]) -> Result<String, std::fmt::Error> {
             Outcome::Quarantined,
             Outcome::InDoubt,
         ];
-        let other: Vec<String> = others
+        let mut other: Vec<String> = others
             .into_iter()
             .filter(|&outcome| count(outcome) > 0)
             .map(|outcome| format!("{} {}", count(outcome), outcome.as_str()))
             .collect();
+        other.extend(view.meta.pack.map(|members| format!("a pack of {members} jobs")));
         // to the second: 2026-11-22T03:14:00Z
         let submitted = clock::rfc3339(view.meta.submitted_us);
         let submitted = submitted.get(..19).map_or_else(|| submitted.clone(), |s| format!("{s}Z"));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::hand::Hand;
 use super::order::mix;
+use super::pack::Rendering;
 use super::supply::{JobRun, JobStop, LOW_WATER, Supply};
 use super::{DrainConfig, HANDS_MAX, HANDS_PER_JOB_MAX};
 use crate::clock;
@@ -243,10 +244,9 @@ impl<O: Owner> Feeder<O> {
         if self.supply.lock().jobs.contains_key(job) {
             return Ok(Ok(()));
         }
-        let raw = self.supply.owner.message(job).await?;
-        let template = match compile(&raw, &due.meta) {
-            Ok(template) => Arc::new(template),
-            Err(e) => return Ok(Err(format!("its message can't be compiled: {e}"))),
+        let template = match self.rendering(due).await? {
+            Ok(rendering) => Arc::new(rendering),
+            Err(why) => return Ok(Err(why)),
         };
         let run = JobRun {
             meta: due.meta.clone(),
@@ -263,6 +263,27 @@ impl<O: Owner> Feeder<O> {
         state.jobs.insert(job.clone(), run);
         state.ring.push_back(job.clone());
         Ok(Ok(()))
+    }
+
+    /// What makes the job's messages; the reason when it can't.
+    async fn rendering(&self, due: &JobDue) -> Result<Result<Rendering, String>, SpoolError> {
+        let owner = &self.supply.owner;
+        if due.meta.pack.is_some() {
+            return match owner.pack_content(&due.job).await {
+                Ok(content) => Ok(Ok(Rendering::pack(due.job.clone(), due.meta.clone(), content))),
+                // it is that pack's damage alone
+                Err(e @ SpoolError::Damaged { .. }) => Ok(Err(e.to_string())),
+                Err(e) => Err(e),
+            };
+        }
+        let raw = match owner.message(&due.job).await {
+            Err(e @ SpoolError::Damaged { .. }) => return Ok(Err(e.to_string())),
+            raw => raw?,
+        };
+        let template = compile(&raw, &due.meta);
+        Ok(template
+            .map(|t| Rendering::Job(Box::new(t)))
+            .map_err(|e| format!("its message can't be compiled: {e}")))
     }
 
     fn take_in_hand(&self, claimed: Claimed, due: &JobDue) {
@@ -354,8 +375,17 @@ impl<O: Owner> Feeder<O> {
             None if owner.outstanding(job) == (0, 0) => {
                 complete(owner, job).await?;
             }
-            // more of it comes, now or later: it keeps its turn and its template
-            None => return Ok(()),
+            // more of it comes, now or later
+            None => {
+                let mut state = self.supply.lock();
+                if state.jobs.get(job).is_some_and(|j| j.template.is_pack()) {
+                    // with a thousand packs that wait for retries, their messages would fill the memory
+                    state.jobs.remove(job);
+                    state.ring.retain(|id| id != job);
+                }
+                // any other job keeps its turn and its template
+                return Ok(());
+            }
         }
         let mut state = self.supply.lock();
         state.jobs.remove(job);

@@ -13,6 +13,7 @@
 //! | `supply` | the chunks in hand: composes transactions, jobs in turn |
 //! | `settle` | what a result means for the recipient, the job and the chunk |
 //! | `hand` | one chunk in hand |
+//! | `pack` | what makes the messages: one template, or one for each member of a pack |
 //! | `order`, `retry` | pure: domains mixed; when to try again |
 //!
 //! Guarantees: a recipient is in one transaction at a time; every one that is taken comes back, once;
@@ -31,6 +32,7 @@ mod drain;
 mod feeder;
 mod hand;
 mod order;
+mod pack;
 mod retry;
 mod settle;
 mod supply;

@@ -11,10 +11,11 @@ use tokio::sync::{Notify, watch};
 
 use super::Progress;
 use super::hand::Hand;
+use super::pack::Rendering;
 use super::retry::RetryPolicy;
 use crate::clock;
 use crate::infeed::{Capabilities, Dsn, NoRecord, Rcpt, RefusalStreak, Settlement, Transaction, Work};
-use crate::message::{RecipientView, Rendered, Template};
+use crate::message::{RecipientView, Rendered};
 use crate::spool::{Chunk, JobId, JobMeta, Outcome, Owner, Settled};
 
 /// Waiting recipients below which the feeder claims more: a tenth of a second's worth at the fastest.
@@ -53,7 +54,7 @@ pub(super) struct State {
 /// A job while chunks of it are in hand.
 pub(super) struct JobRun {
     pub meta: Arc<JobMeta>,
-    pub template: Arc<Template>,
+    pub template: Arc<Rendering>,
     pub dsn: Option<Dsn>,
     pub accept_refusals: bool,
     /// Its chunks in turn.
@@ -83,7 +84,7 @@ struct Pick {
     indices: Vec<u16>,
     chunk: Arc<Chunk>,
     meta: Arc<JobMeta>,
-    template: Arc<Template>,
+    template: Arc<Rendering>,
     dsn: Option<Dsn>,
     solo: bool,
 }
@@ -181,7 +182,7 @@ impl<O: Owner> Supply<O> {
                     }
                     let values: Vec<&str> = r.values().collect();
                     let view = RecipientView { ordinal: r.ordinal, address: r.address, values: &values };
-                    match guarded(|| pick.template.render(&view).map_err(|e| e.to_string())) {
+                    match guarded(|| pick.template.render(&view)) {
                         Ok(done) => {
                             rendered = Some(done);
                             recipients.push(rcpt);
@@ -197,7 +198,7 @@ impl<O: Owner> Supply<O> {
             sender: rendered.sender,
             recipients,
             content: rendered.content,
-            dsn: pick.dsn,
+            dsn: pick.template.dsn(pick.dsn, &pick.chunk, &pick.indices),
             shared_content: pick.template.is_shared(),
         }))
     }

@@ -34,7 +34,13 @@ pub struct Checked {
 }
 
 impl Checked {
-    pub(super) fn add(&mut self, path: &std::path::Path, what: impl Into<String>, repair: &str, damage: bool) {
+    pub(super) fn add(
+        &mut self,
+        path: &std::path::Path,
+        what: impl Into<String>,
+        repair: &str,
+        damage: bool,
+    ) {
         self.findings.push(Finding {
             path: path.display().to_string(),
             what: what.into(),
