@@ -3,12 +3,13 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
-use infeed::cli::{self, Cli, exit};
+use clap::FromArgMatches;
+use infeed::cli::{self, Cli, exit, help};
 use tracing::level_filters::LevelFilter;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let parsed = help::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() { exit::USAGE } else { exit::DONE };
@@ -20,7 +21,9 @@ fn main() -> ExitCode {
             };
         }
     };
-    let level = match (cli.global.quiet, cli.global.log_more) {
+    // a daemon tells what happens, since nobody looks on
+    let log_more = cli.global.log_more + u8::from(cli.is_daemon());
+    let level = match (cli.global.quiet, log_more) {
         (true, _) => LevelFilter::ERROR,
         (_, 0) => LevelFilter::WARN,
         (_, 1) => LevelFilter::INFO,

@@ -27,7 +27,8 @@ impl Place {
     }
 
     fn submit(&self, id: &str, recipients: usize) {
-        let list: String = (0..recipients).map(|i| format!("u{i}.{id}@x.example\n")).collect();
+        let tail = id.replace(' ', "-");
+        let list: String = (0..recipients).map(|i| format!("u{i}.{tail}@x.example\n")).collect();
         let submit = self.infeed(&["submit", "--yes", "--to", "-", "--id", id]).arg(self.path("plain.eml"));
         submit.stdin(list).run().expect_code(0);
     }
@@ -205,15 +206,19 @@ fn a_copied_spool_is_refused_until_it_is_adopted() {
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    let commands: [&[&str]; 21] = [
+    let commands: [&[&str]; 25] = [
         &[],
         &["send"],
         &["submit"],
         &["drain"],
         &["jobs"],
+        &["jobs", "prune"],
+        &["pause"],
+        &["resume"],
         &["job"],
         &["job", "show"],
         &["job", "report"],
+        &["job", "pause"],
         &["job", "resume"],
         &["job", "cancel"],
         &["job", "remove"],
@@ -235,7 +240,8 @@ fn every_command_has_help_with_an_example() {
     infeed(["--version"]).run().expect_code(0);
     infeed(["bogus"]).run().expect_code(64);
     infeed::<_, &str>([]).run().expect_code(64);
-    infeed(["job", "show", "../../etc"]).run().expect_code(64);
+    // it stands for what `submit --id ../../etc` would have made of it, and there is none
+    infeed(["job", "show", "../../etc"]).run().expect_code(66);
 }
 
 #[test]
@@ -248,4 +254,134 @@ fn config_and_make_list_are_there() {
     infeed(["--json", "config", "show"]).run().expect_code(0).json();
     let list = infeed(["make-list", "--recipients", "3"]).run().expect_code(0).stdout;
     assert_eq!(list.lines().count(), 4);
+}
+
+#[test]
+fn a_job_is_paused_by_its_key_with_a_reason_and_resumed() {
+    let place = Place::new();
+    place.submit("weekly 47", 3);
+    place.infeed(&["job", "pause", "weekly 47", "--reason", "the link is wrong"]).run().expect_code(0);
+    let again = place.infeed(&["job", "pause", "weekly 47"]).run().expect_code(0).stdout;
+    assert!(again.contains("the link is wrong"), "{again}");
+    let show = place.infeed(&["job", "show", "weekly 47", "--json"]).run().expect_code(0).json();
+    assert_eq!((&show["state"], &show["paused_reason"]), (&"paused".into(), &"the link is wrong".into()));
+    place.infeed(&["job", "resume", "weekly 47"]).run().expect_code(0);
+    let show = place.infeed(&["job", "show", "weekly 47", "--json"]).run().expect_code(0).json();
+    assert_eq!((&show["state"], &show["paused_reason"]), (&"active".into(), &serde_json::Value::Null));
+    place.infeed(&["job", "cancel", "weekly 47"]).run().expect_code(0);
+    place.infeed(&["job", "pause", "weekly 47"]).run().expect_code(65);
+}
+
+#[test]
+fn while_everything_is_paused_nothing_is_sent_and_submissions_are_taken() {
+    let place = Place::new();
+    // not where there is no spool: the operator named the wrong one
+    place.infeed(&["pause", "--all"]).run().expect_code(66);
+    place.infeed(&["pause"]).run().expect_code(64);
+    place.submit("one", 3);
+    let paused =
+        place.infeed(&["pause", "--all", "--reason", "the MTA burns", "--json"]).run().expect_code(0).json();
+    assert_eq!((&paused["accepted"], &paused["waiting"]), (&0.into(), &3.into()));
+    place.submit("two", 4);
+    let again = place.infeed(&["pause", "--all"]).run().expect_code(0).stdout;
+    assert!(again.contains("the MTA burns") && again.contains("all jobs"), "{again}");
+    let drain = place.infeed(&["drain", "--mta", "sink", "--yes"]).run().expect_code(75);
+    assert!(
+        drain.stderr.contains("the MTA burns") && drain.stderr.contains("resume --all"),
+        "{}",
+        drain.stderr
+    );
+    let resumed = place.infeed(&["resume", "--all", "--json"]).run().expect_code(0).json();
+    assert_eq!((&resumed["changed"], &resumed["waiting"]), (&true.into(), &7.into()));
+    place.infeed(&["drain", "--mta", "sink", "--yes"]).run().expect_code(0);
+    let resumed = place.infeed(&["resume", "--all", "--json"]).run().expect_code(0).json();
+    assert_eq!((&resumed["changed"], &resumed["waiting"]), (&false.into(), &0.into()));
+}
+
+#[test]
+fn queue_ids_are_those_of_what_was_accepted_each_once() {
+    let place = Place::new();
+    place.submit("one", 120);
+    place.infeed(&["drain", "--mta", "sink", "--yes"]).run().expect_code(0);
+    let csv = place.infeed(&["job", "report", "one"]).run().expect_code(0).stdout;
+    let mut wanted: Vec<String> = Vec::new();
+    for row in csv::Reader::from_reader(csv.as_bytes()).records() {
+        let queue_id = row.expect("a line").get(4).expect("a queue id").to_owned();
+        if !wanted.contains(&queue_id) {
+            wanted.push(queue_id);
+        }
+    }
+    assert!(!wanted.is_empty() && !wanted.contains(&String::new()), "{csv}");
+    let ids = place.infeed(&["job", "report", "one", "--queue-ids"]).run().expect_code(0).stdout;
+    assert_eq!(ids.lines().collect::<Vec<_>>(), wanted);
+    // nobody was sent to twice
+    let repeats = place.infeed(&["job", "report", "one", "--only", "possible-repeat"]).run().expect_code(0);
+    assert_eq!(repeats.stdout.lines().count(), 1, "{}", repeats.stdout);
+    let none = place.infeed(&["job", "report", "nobody"]).run().expect_code(66);
+    assert_eq!(none.stdout, "");
+}
+
+#[test]
+fn a_report_overwrites_nothing_unless_forced() {
+    let place = Place::new();
+    place.submit("one", 2);
+    let file = place.path("report.csv");
+    fs::write(&file, "dear").expect("written");
+    let report =
+        |more: &[&str]| place.infeed(&["job", "report", "one", "--output"]).arg(&file).args(more).run();
+    let refused = report(&[]).expect_code(73);
+    assert!(refused.stderr.contains("--force"), "{}", refused.stderr);
+    assert_eq!(fs::read_to_string(&file).expect("read"), "dear");
+    report(&["--force"]).expect_code(0);
+    assert!(fs::read_to_string(&file).expect("read").contains("u0.one@x.example"));
+}
+
+#[test]
+fn prune_removes_what_ended_long_ago_and_says_what_it_would() {
+    let place = Place::new();
+    place.submit("one", 2);
+    place.infeed(&["job", "cancel", "one"]).run().expect_code(0);
+    place.submit("two", 2);
+    let none =
+        place.infeed(&["jobs", "prune", "--older-than-days", "1", "--json"]).run().expect_code(0).json();
+    assert_eq!(none, serde_json::json!([]));
+    let standing = place.path("spool/cancelled/one/standing.toml");
+    fs::write(&standing, "ended_us = 1\n").expect("written");
+    let would = place.infeed(&["jobs", "prune", "--dry-run", "--json"]).run().expect_code(0).json();
+    assert_eq!((&would[0]["job"], &would[0]["removed"]), (&"one".into(), &false.into()));
+    let kept = place.infeed(&["jobs", "prune", "--set", "retention.days=0"]).run().expect_code(0);
+    assert!(kept.stderr.contains("retention.days"), "{}", kept.stderr);
+    let gone = place.infeed(&["jobs", "prune"]).run().expect_code(0).stdout;
+    assert!(gone.starts_with("one") && gone.lines().count() == 1, "{gone}");
+    place.infeed(&["job", "show", "one"]).run().expect_code(66);
+    place.infeed(&["job", "show", "two"]).run().expect_code(0);
+    place.infeed(&["jobs", "prune", "--older-than-days", "0"]).run().expect_code(64);
+}
+
+/// Somebody else's spool: said with the remedy, before anything is tried.
+#[test]
+fn a_user_who_may_not_use_a_spool_is_told_whose_it_is() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not root: not tested");
+        return;
+    }
+    let place = Place::new();
+    place.submit("one", 2);
+    fs::set_permissions(place.0.path(), fs::Permissions::from_mode(0o755)).expect("opened");
+    // the binary lies where only root may look
+    let binary = place.path("infeed");
+    fs::copy(env!("CARGO_BIN_EXE_infeed"), &binary).expect("copied");
+    let refused = Command::new(&binary)
+        .args(["jobs", "--spool"])
+        .arg(place.path("spool"))
+        .env("INFEED_CONFIG", "/dev/null")
+        .uid(65_534)
+        .gid(65_534)
+        .output()
+        .expect("infeed starts");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(77), "{said}");
+    assert!(said.contains("belongs to the user root") && said.contains("sudo -u root infeed"), "{said}");
 }

@@ -267,8 +267,8 @@ fn what_is_not_there_is_no_input_and_what_is_misspelt_is_usage() {
     place.infeed(&["submit"]).arg(place.path("plain.eml")).run().expect_code(64);
     place.infeed(&["submit", "-", "--to", "-"]).run().expect_code(64);
     place.plain(&list).args(["--test-to", "nobody"]).run().expect_code(64);
-    place.plain(&list).args(["--set", "mta.conections=3"]).run().expect_code(78);
-    place.plain(&list).args(["--mta", "no port"]).run().expect_code(78);
+    place.plain(&list).args(["--set", "mta.conections=3"]).run().expect_code(64);
+    place.plain(&list).args(["--mta", "no port"]).run().expect_code(64);
     place.plain(&list).args(["--sender", "not an address"]).run().expect_code(65);
     assert!(place.jobs().is_empty());
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use infeed::infeed::{InfeedConfig, StreakLimits};
-use infeed::runner::{DrainConfig, DrainReport, Ended, Progress, RetryPolicy, drain};
+use infeed::runner::{DrainConfig, DrainReport, Ended, MtaConfig, Progress, RetryPolicy, drain};
 use infeed::sink::{Sink, SinkConfig, SinkHandle};
 use infeed::slice::XxRange;
 use infeed::spool::{
@@ -78,17 +78,23 @@ fn sink(ledger: Option<&Path>, flags: &[&str]) -> SinkHandle {
 
 fn config(address: String) -> DrainConfig {
     DrainConfig {
-        infeed: InfeedConfig { address, connections: 4, ..InfeedConfig::default() },
+        mtas: vec![MtaConfig {
+            name: "mta".into(),
+            weight: 1,
+            sink: false,
+            infeed: InfeedConfig { address, connections: 4, ..InfeedConfig::default() },
+            wait_first: Duration::from_secs(2),
+            wait: Duration::from_secs(20),
+            pause_probe: Duration::ZERO,
+        }],
         range: XxRange::ALL,
         only_job: None,
         first: None,
-        rehearsal: false,
         real_into_sink: Vec::new(),
         breaker: StreakLimits::default(),
         retry: RetryPolicy { delay_s_min: 1, ..RetryPolicy::default() },
-        wait_first: Duration::from_secs(2),
-        wait: Duration::from_secs(20),
         shutdown_grace: Duration::from_secs(10),
+        forever: false,
     }
 }
 
@@ -302,11 +308,11 @@ async fn a_dead_mta_burns_no_attempts_and_a_5xx_banner_touches_nobody() {
     let job = submit(&spool, people(50), MESSAGE, |_| {});
     let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut config = config(unused.to_string());
-    config.wait_first = Duration::from_millis(300);
+    config.mtas[0].wait_first = Duration::from_millis(300);
     let report = run(&spool, config.clone()).await;
     assert!(matches!(report.ended, Ended::MtaUnavailable(_)), "{report:?}");
     let sink = sink(None, &["--fail", "banner=554"]);
-    config.infeed.address = sink.local_addr().to_string();
+    config.mtas[0].infeed.address = sink.local_addr().to_string();
     let report = run(&spool, config).await;
     assert!(matches!(report.ended, Ended::MtaPaused(_)), "{report:?}");
     sink.shutdown().await.unwrap();
@@ -394,7 +400,8 @@ async fn rehearsals_go_to_the_sink_and_real_jobs_to_real_mtas() {
     assert_eq!((report.settled, report.unfinished, report.left_alone.len()), (0, 0, 1));
     // and a real job never into the sink, unless somebody insists on that one
     let real = submit(&spool, people(20), MESSAGE, |_| {});
-    let rehearse = DrainConfig { rehearsal: true, ..config(sink.local_addr().to_string()) };
+    let mut rehearse = config(sink.local_addr().to_string());
+    rehearse.mtas[0].sink = true;
     assert_eq!(run(&spool, rehearse.clone()).await.settled, 10);
     assert_eq!(run(&spool, DrainConfig { real_into_sink: vec![real], ..rehearse }).await.settled, 20);
     sink.shutdown().await.unwrap();

@@ -12,9 +12,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::binary::infeed;
 use common::ledger::{Entry, read_ledger};
 use infeed::intake::{PackError, PackSettings, Packer, SmallJob};
-use infeed::runner::{DrainConfig, DrainReport, Ended, Progress, drain};
+use infeed::runner::{DrainReport, Ended, Progress, drain};
 use infeed::sink::{Sink, SinkConfig, SinkHandle};
 use infeed::spool::{DirSpool, JobId, JobState, Outcome, Settings};
 use tokio::sync::watch;
@@ -41,8 +42,9 @@ fn sink(dir: &Path, flags: &[&str]) -> SinkHandle {
 
 async fn run(spool: &DirSpool, sink: &SinkHandle) -> DrainReport {
     let (_stop, stopped) = watch::channel(false);
-    let config = DrainConfig { rehearsal: false, ..load::drain_config(sink.local_addr().to_string()) };
-    drain(spool, config, Progress::new(), stopped).await.unwrap()
+    drain(spool, load::drain_config(sink.local_addr().to_string(), false), Progress::new(), stopped)
+        .await
+        .unwrap()
 }
 
 fn packer(spool: &DirSpool, change: impl Fn(&mut PackSettings)) -> Arc<Packer> {
@@ -242,6 +244,35 @@ async fn a_setting_of_the_mta_that_refuses_every_sender_pauses_the_pack() {
     let view = spool.view(&pack_of(&ids[0])).unwrap();
     assert_eq!((view.state, view.counts.of(Outcome::Pending)), (JobState::Paused, 6));
     assert_eq!(spool.view(&ids[3]).unwrap().state, JobState::Paused);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_commands_know_a_pack_and_its_members() {
+    let dir = tempfile::tempdir().unwrap();
+    let packer = packer(&spool(dir.path()), |_| {});
+    let jobs = vec![
+        job("a@example.org", &["one@d1.example"]),
+        job("b@example.org", &["two@d2.example", "x@d3.example"]),
+    ];
+    let ids: Vec<JobId> = submit_all(&packer, jobs).await.into_iter().map(Result::unwrap).collect();
+    let (pack, second) = (pack_of(&ids[0]), ids[1].as_str());
+    let infeed = |words: &[&str]| infeed(["--spool"]).arg(dir.path().join("spool")).args(words).run();
+    let table = infeed(&["jobs"]).expect_code(0).stdout;
+    assert_eq!(table.lines().count(), 2, "a line for the pack, none for its members: {table}");
+    assert!(table.contains("a pack of 2 jobs"), "{table}");
+    let shown = infeed(&["job", "show", second, "--json"]).expect_code(0).json();
+    assert_eq!((&shown["recipients"], &shown["pending"]), (&2.into(), &2.into()));
+    assert_eq!((&shown["sender"], &shown["pack"]), (&"b@example.org".into(), &pack.as_str().into()));
+    let report = infeed(&["job", "report", second]).expect_code(0).stdout;
+    assert!(report.contains("two@d2.example") && !report.contains("one@d1.example"), "{report}");
+    assert_eq!(infeed(&["job", "report", pack.as_str()]).expect_code(0).stdout.lines().count(), 4);
+    for change in ["pause", "resume", "cancel"] {
+        let refused = infeed(&["job", change, second]).expect_code(64);
+        assert!(refused.stderr.contains(&format!("name {pack} to")), "{}", refused.stderr);
+    }
+    infeed(&["job", "cancel", pack.as_str()]).expect_code(0);
+    let shown = infeed(&["job", "show", second]).expect_code(0).stdout;
+    assert!(shown.contains("cancelled") && shown.contains(&format!("in the pack {pack}")), "{shown}");
 }
 
 /// Offers the load, and compares the sink's ledger with every job's report.

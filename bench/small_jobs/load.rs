@@ -2,14 +2,14 @@
 //! the sink at the same time. Used by the bench and by `tests/packs.rs`.
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use infeed::infeed::{InfeedConfig, StreakLimits};
 use infeed::intake::{PackSettings, Packer, SmallJob};
-use infeed::runner::{DrainConfig, Progress, RetryPolicy, drain};
+use infeed::runner::{DrainConfig, MtaConfig, Progress, RetryPolicy, drain};
 use infeed::sink::{Sink, SinkConfig};
 use infeed::slice::XxRange;
 use infeed::spool::{DirSpool, JobId, Settings};
@@ -66,20 +66,26 @@ impl Came {
     }
 }
 
-/// How the sink is drained into; `rehearsal` jobs only.
-pub fn drain_config(mta: String) -> DrainConfig {
+/// How the MTA at `mta` is drained into; `sink`: by rehearsals alone.
+pub fn drain_config(mta: String, sink: bool) -> DrainConfig {
     DrainConfig {
-        infeed: InfeedConfig { address: mta, connections: 4, ..InfeedConfig::default() },
+        mtas: vec![MtaConfig {
+            name: "mta".into(),
+            weight: 1,
+            sink,
+            infeed: InfeedConfig { address: mta, connections: 4, ..InfeedConfig::default() },
+            wait_first: Duration::from_secs(5),
+            wait: Duration::from_secs(20),
+            pause_probe: Duration::ZERO,
+        }],
         range: XxRange::ALL,
         only_job: None,
         first: None,
-        rehearsal: true,
         real_into_sink: Vec::new(),
         breaker: StreakLimits::default(),
         retry: RetryPolicy { delay_s_min: 1, ..RetryPolicy::default() },
-        wait_first: Duration::from_secs(5),
-        wait: Duration::from_secs(20),
         shutdown_grace: Duration::from_secs(10),
+        forever: false,
     }
 }
 
@@ -178,44 +184,27 @@ pub async fn run(load: &Load) -> Result<Came, Failure> {
     })
 }
 
-/// Drains until told to stop; a run that finds nothing due is followed by the next.
+/// Drains as the daemon does, until told to stop.
 async fn drain_all(
     spool: DirSpool,
     mta: String,
     accepted: Arc<AtomicU64>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), Failure> {
-    let mut before = 0;
-    while !*stop.borrow() {
-        let progress = Progress::new();
-        let running = drain(&spool, drain_config(mta.clone()), progress.clone(), stop.clone());
-        tokio::pin!(running);
-        loop {
-            tokio::select! {
-                ended = &mut running => {
-                    before += ended?.accepted;
-                    accepted.store(before, Relaxed);
-                    break;
-                }
-                () = tokio::time::sleep(Duration::from_millis(20)) => {
-                    accepted.store(before + progress.snapshot().accepted, Relaxed);
-                }
+    let progress = Progress::new();
+    let config = DrainConfig { forever: true, ..drain_config(mta, true) };
+    let running = drain(&spool, config, progress.clone(), stop);
+    tokio::pin!(running);
+    loop {
+        tokio::select! {
+            ended = &mut running => {
+                ended?;
+                accepted.store(progress.snapshot().accepted, Relaxed);
+                return Ok(());
+            }
+            () = tokio::time::sleep(Duration::from_millis(20)) => {
+                accepted.store(progress.snapshot().accepted, Relaxed);
             }
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    Ok(())
-}
-
-/// Files and folders under `path`.
-pub fn inodes(path: &Path) -> std::io::Result<u64> {
-    let mut n = 0;
-    for entry in std::fs::read_dir(path)? {
-        let entry = entry?;
-        n += 1;
-        if entry.file_type()?.is_dir() {
-            n += inodes(&entry.path())?;
-        }
-    }
-    Ok(n)
 }

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::exit;
+use super::session::{GlobalOptions, print};
 use crate::config::{self, Environment, Loaded, Origin, Request, Value};
 
 /// The options by which every command finds its configuration.
@@ -17,7 +18,7 @@ pub struct ConfigOptions {
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
 
-    /// Set one setting, such as mta.connections=4 (may be repeated)
+    /// Set one setting, such as mta.connections=4, or mta.NAME.connections=4 of one MTA (may be repeated)
     #[arg(long, value_name = "GROUP.NAME=VALUE", global = true)]
     pub set: Vec<String>,
 }
@@ -48,21 +49,14 @@ pub struct ConfigArgs {
 enum ConfigCommand {
     /// Print every setting in force, and where it came from
     #[command(after_help = "Example:\n  infeed config show --set mta.connections=4")]
-    Show {
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
-    },
+    Show,
     /// Say all that is wrong with a configuration; exit code 78 if anything is
     #[command(after_help = "Example:\n  infeed config check /etc/infeed/infeed.toml")]
     Check {
         /// The file to check, instead of the one in force
         file: Option<PathBuf>,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
     },
-    /// Print a commented configuration with every default
+    /// Print a commented configuration with every default; with --json, a list of the settings
     #[command(after_help = "Example:\n  infeed config sample > infeed.toml")]
     Sample,
 }
@@ -71,67 +65,121 @@ enum ConfigCommand {
 ///
 /// # Errors
 /// A bad configuration (78) for `show`; output that can't be written (74).
-pub fn run(args: &ConfigArgs, options: &ConfigOptions) -> anyhow::Result<u8> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let code = run_to(args, options, &Environment::of_process(), &mut out)?;
-    out.flush()?;
+pub fn run(args: &ConfigArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
+    let mut out = Vec::new();
+    let code = run_to(args, global, &Environment::of_process(), &mut out)?;
+    print(&String::from_utf8_lossy(&out))?;
     Ok(code)
 }
 
 fn run_to(
     args: &ConfigArgs,
-    options: &ConfigOptions,
+    global: &GlobalOptions,
     environment: &Environment,
     out: &mut impl Write,
 ) -> anyhow::Result<u8> {
     match &args.command {
-        ConfigCommand::Show { json } => {
-            let loaded = config::load(&options.request()?, environment)?;
-            if *json {
+        ConfigCommand::Show => {
+            let loaded = config::load(&request(global)?, environment)?;
+            if global.json {
                 show_json(&loaded, out)?
             } else {
                 show(&loaded, out)?
             }
             Ok(exit::DONE)
         }
-        ConfigCommand::Check { file, json } => {
-            let mut request = options.request()?;
+        ConfigCommand::Check { file } => {
+            let mut request = request(global)?;
             if file.is_some() {
                 request.file.clone_from(file);
             }
-            check(&config::load(&request, environment), *json, out)
+            check(&config::load(&request, environment), global.json, out)
         }
         ConfigCommand::Sample => {
-            out.write_all(config::sample().as_bytes())?;
+            if global.json {
+                sample_json(out)?
+            } else {
+                out.write_all(config::sample().as_bytes())?
+            }
             Ok(exit::DONE)
         }
     }
 }
 
-/// Lines of TOML, each with its origin as a comment.
+/// What the options at hand ask for, `--spool` among them.
+fn request(global: &GlobalOptions) -> Result<Request, config::ConfigError> {
+    let mut request = global.config.request()?;
+    if let Some(spool) = &global.spool {
+        // absolute, as the setting wants it; where there is no current folder it stays what it is
+        let spool = std::path::absolute(spool).unwrap_or_else(|_| spool.clone());
+        request.set("spool.dir", spool.display(), "--spool");
+    }
+    Ok(request)
+}
+
+/// Lines of TOML, each with its origin as a comment. The tables of several MTAs come last, as TOML wants.
 fn show(loaded: &Loaded, out: &mut impl Write) -> io::Result<()> {
-    let lines: Vec<(String, Origin)> = loaded
+    let several = loaded.has_mta_tables();
+    let line = |name: &str, value: Value| match value {
+        Value::Unset => format!("# {name} is not set"),
+        value => format!("{name} = {value}"),
+    };
+    let mut lines: Vec<(String, Option<Origin>)> = loaded
         .values()
-        .map(|(setting, value, origin)| match value {
-            Value::Unset => (format!("# {} is not set", setting.full_name()), origin),
-            value => (format!("{} = {value}", setting.full_name()), origin),
-        })
+        .filter(|(setting, ..)| !(several && setting.group == "mta"))
+        .map(|(setting, value, origin)| (line(&setting.full_name(), value), Some(origin)))
         .collect();
+    for entry in loaded.config.mta_entries.iter().filter(|_| several) {
+        lines.push((String::new(), None));
+        lines.push(("[[mta]]".to_owned(), None));
+        let values = loaded.mta_values(entry);
+        lines.extend(values.map(|(setting, value, origin)| (line(setting.name, value), Some(origin))));
+    }
     let width = lines.iter().map(|(line, _)| line.chars().count()).max().unwrap_or(0).min(60);
     for (line, origin) in lines {
-        writeln!(out, "{line:width$}  # {origin}")?;
+        match origin {
+            Some(origin) => writeln!(out, "{line:width$}  # {origin}")?,
+            None => writeln!(out, "{line}")?,
+        }
     }
     Ok(())
 }
 
+/// `settings`: those of all groups, with what an MTA without a table of its own gets. `mtas`: each MTA with
+/// its own.
 fn show_json(loaded: &Loaded, out: &mut impl Write) -> io::Result<()> {
-    let settings: Vec<_> = loaded
-        .values()
-        .map(|(setting, value, origin)| {
-            json!({ "name": setting.full_name(), "value": value.to_json(), "from": origin_json(&origin) })
+    let one = |name: String, value: Value, origin: Origin| json!({ "name": name, "value": value.to_json(), "from": origin_json(&origin) });
+    let settings: Vec<_> =
+        loaded.values().map(|(setting, value, origin)| one(setting.full_name(), value, origin)).collect();
+    let mtas: Vec<_> = loaded
+        .config
+        .mta_entries
+        .iter()
+        .map(|entry| {
+            let values = loaded.mta_values(entry);
+            let values: Vec<_> =
+                values.map(|(s, value, origin)| one(s.name.to_owned(), value, origin)).collect();
+            json!({ "name": entry.name, "weight": entry.weight, "settings": values })
         })
         .collect();
-    writeln!(out, "{}", json!({ "file": loaded.file, "settings": settings }))
+    writeln!(out, "{}", json!({ "file": loaded.file, "settings": settings, "mtas": mtas }))
+}
+
+fn sample_json(out: &mut impl Write) -> io::Result<()> {
+    let settings: Vec<_> = config::table()
+        .iter()
+        .map(|setting| {
+            json!({
+                "name": setting.full_name(),
+                "default": setting.default.to_json(),
+                "takes": setting.takes(),
+                "what": setting.what(),
+                "why": setting.why(),
+                "variable": setting.variable(),
+            })
+        })
+        .collect();
+    writeln!(out, "{}", json!({ "settings": settings }))
 }
 
 fn origin_json(origin: &Origin) -> serde_json::Value {
@@ -148,9 +196,12 @@ fn check(
     json: bool,
     out: &mut impl Write,
 ) -> anyhow::Result<u8> {
-    let (file, errors) = match result {
-        Ok(loaded) => (loaded.file.as_deref(), Vec::new()),
-        Err(errors) => (None, errors.0.iter().map(ToString::to_string).collect()),
+    let (file, errors, code) = match result {
+        Ok(loaded) => (loaded.file.as_deref(), Vec::new(), exit::DONE),
+        Err(errors) => {
+            let texts = errors.0.iter().map(ToString::to_string).collect();
+            (None, texts, exit::of_config(errors.is_usage()))
+        }
     };
     if json {
         writeln!(out, "{}", json!({ "ok": errors.is_empty(), "file": file, "errors": errors }))?;
@@ -164,7 +215,7 @@ fn check(
             writeln!(out, "{error}")?;
         }
     }
-    Ok(if errors.is_empty() { exit::DONE } else { exit::BAD_CONFIG })
+    Ok(code)
 }
 
 #[cfg(test)]
@@ -175,7 +226,7 @@ mod tests {
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
-        options: ConfigOptions,
+        global: GlobalOptions,
         #[command(flatten)]
         args: ConfigArgs,
     }
@@ -183,7 +234,7 @@ mod tests {
     fn run_line(words: &[&str]) -> anyhow::Result<(u8, String)> {
         let line = Line::try_parse_from([&["config"], words].concat())?;
         let mut out = Vec::new();
-        let code = run_to(&line.args, &line.options, &Environment::default(), &mut out)?;
+        let code = run_to(&line.args, &line.global, &Environment::default(), &mut out)?;
         Ok((code, String::from_utf8(out)?))
     }
 
@@ -218,6 +269,61 @@ mod tests {
         let wait = settings.iter().find(|s| s["name"] == "mta.wait_s").expect("there");
         assert_eq!(wait["value"], 7);
         assert_eq!(wait["from"], json!({ "source": "file", "path": path, "line": 2 }));
+    }
+
+    const TWO: &str =
+        "[[mta]]\nname = 'a'\naddress = 'a:25'\n[[mta]]\nname = 'b'\nweight = 2\naddress = 'b:25'\n";
+
+    #[test]
+    fn show_says_each_mtas_values_and_their_origins_in_a_file_that_says_the_same() {
+        let file = file_with(TWO);
+        let path = file.path().to_str().expect("UTF-8");
+        let line = ["--config", path, "--set", "mta.b.wait_s=3", "--set", "mta.connections=5", "show"];
+        let (_, out) = run_line(&line).expect("shown");
+        let second = &out[out.rfind("[[mta]]").expect("two tables")..];
+        let row = |name: &str| second.lines().find(|line| line.starts_with(name)).expect(name);
+        assert!(row("name = \"b\"").ends_with(&format!("# {path}:5")), "{out}");
+        assert!(row("weight = 2").ends_with(&format!("# {path}:6")), "{out}");
+        assert!(row("wait_s = 3").ends_with("# command line --set"), "{out}");
+        assert!(row("connections = 5").ends_with("# command line --set"), "{out}");
+        assert!(row("data_timeout_ms").ends_with("# default"), "{out}");
+
+        let again = file_with(&out);
+        let load = |path: &std::path::Path| {
+            config::load(&Request::of_file(path), &Environment::default()).expect("good").config.mta_entries
+        };
+        let mut expected = load(file.path());
+        expected.iter_mut().for_each(|entry| entry.settings.connections = 5);
+        expected[1].settings.wait_s = 3;
+        assert_eq!(load(again.path()), expected);
+    }
+
+    #[test]
+    fn show_as_json_lists_the_mtas() {
+        let mtas = |line: &[&str]| -> Vec<serde_json::Value> {
+            let (_, out) = run_line(line).expect("shown");
+            let shown: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+            shown["mtas"].as_array().expect("a list").clone()
+        };
+        let file = file_with(TWO);
+        let path = file.path().to_str().expect("UTF-8");
+        let two = mtas(&["--config", path, "show", "--json"]);
+        assert_eq!((two.len(), &two[1]["name"], &two[1]["weight"]), (2, &json!("b"), &json!(2)));
+        let settings = two[1]["settings"].as_array().expect("a list");
+        let address = settings.iter().find(|s| s["name"] == "address").expect("there");
+        assert_eq!(address["value"], "b:25");
+        assert_eq!(address["from"], json!({ "source": "file", "path": path, "line": 7 }));
+        let one = mtas(&["show", "--json", "--config", "/dev/null"]);
+        assert_eq!((one.len(), &one[0]["name"]), (1, &json!("mta")));
+    }
+
+    #[test]
+    fn the_sample_as_json_lists_every_setting() {
+        let (_, out) = run_line(&["sample", "--json"]).expect("printed");
+        let sample: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        let settings = sample["settings"].as_array().expect("a list");
+        assert_eq!(settings.len(), config::table().len());
+        assert!(settings.iter().all(|s| s["what"].is_string() && s["takes"].is_string()), "{out}");
     }
 
     #[test]

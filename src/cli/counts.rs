@@ -34,6 +34,8 @@ pub fn job_json(view: &JobView) -> Value {
     map.insert("paused_reason".into(), json!(paused_reason(view)));
     map.insert("members".into(), json!(view.meta.pack));
     map.insert("pack".into(), json!(view.pack.as_ref().map(|pack| pack.as_str())));
+    map.insert("deferred_due".into(), json!(view.deferred_due_us().map(clock::rfc3339)));
+    map.insert("ended".into(), json!(view.standing.ended_us.map(clock::rfc3339)));
     map.insert("damage".into(), json!(view.damage));
     Value::Object(map)
 }
@@ -96,6 +98,9 @@ pub fn job_text(view: &JobView) -> Result<String, std::fmt::Error> {
     let mut out = String::new();
     writeln!(out, "job {}, {}", view.job, view.state.as_str())?;
     writeln!(out, "submitted {} by {}", clock::rfc3339(meta.submitted_us), meta.submitted_by)?;
+    if let Some(ended_us) = view.standing.ended_us {
+        writeln!(out, "ended {}", clock::rfc3339(ended_us))?;
+    }
     if let Some(members) = meta.pack {
         let id = &view.job;
         writeln!(out, "a pack of {members} jobs: `infeed job show {id}.1` to `{id}.{members}` tell of each")?;
@@ -118,6 +123,9 @@ pub fn job_text(view: &JobView) -> Result<String, std::fmt::Error> {
         writeln!(out, "{}", remedy(view.pack.as_ref().unwrap_or(&view.job).as_str()))?;
     }
     out.push_str(&counts_text(view));
+    if let Some(due_us) = view.deferred_due_us() {
+        writeln!(out, "deferred ones are due from {} on", clock::rfc3339(due_us))?;
+    }
     if meta.duplicates_dropped + meta.rejected_lines > 0 {
         writeln!(
             out,

@@ -9,19 +9,19 @@ use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
+use super::mta::MtaOption;
+use super::pause::standstill_text;
 use super::session::{self, GlobalOptions, Session, print, print_json};
-use super::submit::{SINK, mta_flag};
-use super::{counts, exit};
+use super::{counts, exit, owner};
 use crate::control;
-use crate::runner::{self, DrainConfig, DrainReport, Ended, Progress, ProgressSnapshot, RunnerError};
+use crate::runner::{DrainConfig, DrainReport, Ended, Progress, ProgressSnapshot};
 use crate::sink::{Sink, SinkConfig};
 use crate::slice::{XxRange, parse_slices};
-use crate::spool::{DirSpool, JobId, JobState, SpoolError};
+use crate::spool::{DirSpool, JobId, JobState, Standstill};
 
 /// How to drain.
 #[derive(Debug, Clone, Args)]
 pub struct DrainOptions {
-    /// Infeeds: SMTP connections side by side [default: mta.connections]
     #[arg(long, value_name = "N")]
     pub connections: Option<usize>,
     /// End after K recipients; the rest stays pending
@@ -35,9 +35,8 @@ pub struct DrainOptions {
 /// Send what is due, and end
 #[derive(Debug, Clone, Args)]
 pub struct DrainArgs {
-    /// The MTA: HOST:PORT, or `sink` for rehearsals into the built-in one [default: mta.address]
-    #[arg(long, value_name = "MTA")]
-    pub mta: Option<String>,
+    #[command(flatten)]
+    pub mta: MtaOption,
     /// Drain a part of the queue: A-B or A, of spool.slices; others may drain the rest
     #[arg(long, value_name = "A-B")]
     pub slices: Option<String>,
@@ -61,12 +60,17 @@ pub enum Drained {
     Owned(String),
     /// There was nothing to send, and nobody was asked to.
     Nothing,
+    /// `pause --all` holds: nobody was asked to.
+    Standstill(Standstill),
     Ended(DrainReport),
 }
 
 /// What is drained, and where to.
-pub struct Job<'a> {
-    pub mta: Option<&'a str>,
+pub struct Job {
+    /// `drain` or `send`, as the status names it.
+    pub command: &'static str,
+    /// Into the built-in sink.
+    pub rehearsal: bool,
     pub range: XxRange,
     pub only_job: Option<JobId>,
     /// Jobs for a real MTA that go into the sink all the same.
@@ -83,8 +87,11 @@ pub fn drain(
     spool: &DirSpool,
     session: &Session,
     options: &DrainOptions,
-    job: Job<'_>,
+    job: Job,
 ) -> anyhow::Result<Drained> {
+    if let Some(standstill) = spool.standstill()? {
+        return Ok(Drained::Standstill(standstill));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -96,37 +103,43 @@ async fn drain_async(
     spool: &DirSpool,
     session: &Session,
     options: &DrainOptions,
-    job: Job<'_>,
+    job: Job,
 ) -> anyhow::Result<Drained> {
     let stop = control::stop_on_signals(exit::PENDING).context("signals can't be handled")?;
-    let rehearsal = job.mta == Some(SINK);
-    let sink = if rehearsal {
+    let sink = if job.rehearsal {
         let mut config = SinkConfig::new(([127, 0, 0, 1], 0).into());
         config.ledger.clone_from(&options.sink_ledger);
         Some(Sink::start(config)?)
     } else {
         None
     };
-    let address = match &sink {
-        Some(sink) => sink.local_addr().to_string(),
-        None => session.config.mta.address.clone(),
+    let mtas = match &sink {
+        Some(sink) => vec![session::sink_mta_config(&session.config, sink.local_addr().to_string())],
+        None => session::mta_configs(&session.config),
     };
     let config = DrainConfig {
-        infeed: session::infeed_config(&session.config, address),
+        mtas,
         range: job.range,
         only_job: job.only_job,
         first: options.first,
-        rehearsal,
         real_into_sink: job.real_into_sink,
         breaker: session::streak_limits(&session.config),
         retry: session::retry_policy(&session.config),
-        wait_first: Duration::from_secs(session.config.mta.wait_first_s),
-        wait: Duration::from_secs(session.config.mta.wait_s),
         shutdown_grace: Duration::from_millis(session.config.drain.shutdown_grace_ms),
+        forever: false,
+    };
+    let owned = match owner::own(spool, session, &config, job.command, None).await {
+        Ok(owned) => owned,
+        Err(error) => {
+            return match owner::owned_by_other(&error) {
+                Some(who) => Ok(Drained::Owned(who.to_owned())),
+                None => Err(error),
+            };
+        }
     };
     let progress = Progress::new();
     let bar = session.shows_progress().then(|| tokio::spawn(show(Arc::clone(&progress), job.recipients)));
-    let ended = runner::drain(spool, config, Arc::clone(&progress), stop).await;
+    let ended = owned.drain(config, Arc::clone(&progress), stop).await;
     if let Some(bar) = bar {
         bar.abort();
         // the bar is taken off the terminal when its task is dropped
@@ -139,11 +152,7 @@ async fn drain_async(
     if let Some(sink) = sink {
         sink.shutdown().await?;
     }
-    match ended {
-        Ok(report) => Ok(Drained::Ended(report)),
-        Err(RunnerError::Spool(SpoolError::Owned { owner })) => Ok(Drained::Owned(owner)),
-        Err(error) => Err(error.into()),
-    }
+    Ok(Drained::Ended(ended?))
 }
 
 /// Draws the bar five times a second; never ends by itself.
@@ -198,6 +207,7 @@ pub fn ended_word(ended: &Ended) -> &'static str {
         Ended::MtaPaused(_) => "mta_paused",
         Ended::MtaUnavailable(_) => "mta_unavailable",
         Ended::JournalFailed(_) => "journal_failed",
+        Ended::Standstill => "standstill",
     }
 }
 
@@ -214,6 +224,9 @@ pub fn ended_reason(ended: &Ended) -> Option<String> {
         Ended::JournalFailed(text) => Some(format!(
             "the spool can't be written: {text}; the recipients stay pending: mend it and drain again"
         )),
+        Ended::Standstill => {
+            Some("everything is paused; the recipients stay pending: `infeed resume --all`".to_owned())
+        }
     }
 }
 
@@ -222,6 +235,7 @@ pub fn exit_code(ended: &Ended, unfinished: u64) -> u8 {
     match ended {
         Ended::JournalFailed(_) => exit::IO_ERROR,
         Ended::MtaPaused(_) | Ended::MtaUnavailable(_) => exit::UNAVAILABLE,
+        Ended::Standstill => exit::PENDING,
         Ended::Drained | Ended::FirstReached | Ended::Stopped if unfinished > 0 => exit::PENDING,
         Ended::Drained | Ended::FirstReached | Ended::Stopped => exit::DONE,
     }
@@ -251,9 +265,8 @@ pub fn thousandths(x: f64) -> f64 {
 /// # Errors
 /// Bad configuration or `--slices`; those of the spool, the runner, the sink.
 pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
-    let mut flags = args.options.flags();
-    flags.push(mta_flag(args.mta.as_deref()));
-    let session = Session::new(global, &flags)?;
+    let mut session = Session::new(global, &args.options.flags())?;
+    args.mta.choose(&mut session)?;
     let range = match &args.slices {
         Some(text) => {
             use exit::ExitCode;
@@ -269,11 +282,9 @@ pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
         }
         return Ok(exit::DONE);
     };
-    let real_into_sink = match args.mta.as_deref() {
-        Some(SINK) => real_jobs(&spool, &session, args.yes)?,
-        _ => Vec::new(),
-    };
-    let job = Job { mta: args.mta.as_deref(), range, only_job: None, real_into_sink, recipients: None };
+    let rehearsal = args.mta.is_sink();
+    let real_into_sink = if rehearsal { real_jobs(&spool, &session, args.yes)? } else { Vec::new() };
+    let job = Job { command: "drain", rehearsal, range, only_job: None, real_into_sink, recipients: None };
     match drain(&spool, &session, &args.options, job)? {
         Drained::Owned(owner) => {
             session.remark(format_args!("another process drains this: {owner}"));
@@ -283,6 +294,12 @@ pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
             Ok(exit::DONE)
         }
         Drained::Nothing => Ok(exit::DONE),
+        Drained::Standstill(standstill) => {
+            if session.json {
+                print_json(&json!({ "spool": session.spool_dir, "ended": "standstill", "settled": 0 }))?;
+            }
+            Err(exit::coded(exit::PENDING, standstill_text(&standstill)))
+        }
         Drained::Ended(report) => {
             let code = exit_code(&report.ended, report.unfinished);
             if session.json {

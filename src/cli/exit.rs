@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::config::{ConfigError, ConfigErrors};
+use crate::control::ControlError;
 use crate::intake::IntakeError;
 use crate::intake::submit::SubmitError;
 use crate::runner::RunnerError;
@@ -34,6 +35,22 @@ pub const PENDING: u8 = 75;
 pub const NO_PERMISSION: u8 = 77;
 /// Bad configuration (`EX_CONFIG`).
 pub const BAD_CONFIG: u8 = 78;
+
+/// Every exit code and what it means, for help and man page.
+pub const MEANINGS: &[(u8, &str)] = &[
+    (DONE, "done"),
+    (SOME_REFUSED, "done, and some recipients were refused"),
+    (USAGE, "usage"),
+    (BAD_DATA, "bad data"),
+    (NO_INPUT, "no input"),
+    (UNAVAILABLE, "MTA unavailable"),
+    (INTERNAL, "a defect of infeed"),
+    (CANT_CREATE, "can't create"),
+    (IO_ERROR, "I/O error"),
+    (PENDING, "recipients are pending (run again)"),
+    (NO_PERMISSION, "no permission"),
+    (BAD_CONFIG, "bad configuration"),
+];
 
 /// An error that knows its exit code. Prints as the error that it carries.
 #[derive(Debug)]
@@ -105,11 +122,17 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
         if let Some(RunnerError::Spool(error)) = cause.downcast_ref::<RunnerError>() {
             return of_spool(error);
         }
+        if let Some(error) = cause.downcast_ref::<ControlError>() {
+            return super::control::exit_code(error);
+        }
         if let Some(error) = cause.downcast_ref::<SinkError>() {
             return error.exit_code();
         }
-        if cause.is::<ConfigErrors>() || cause.is::<ConfigError>() {
-            return BAD_CONFIG;
+        if let Some(errors) = cause.downcast_ref::<ConfigErrors>() {
+            return of_config(errors.is_usage());
+        }
+        if let Some(error) = cause.downcast_ref::<ConfigError>() {
+            return of_config(error.is_usage());
         }
         if let Some(error) = cause.downcast_ref::<io::Error>() {
             return of_io(error, IO_ERROR);
@@ -118,8 +141,13 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
     INTERNAL
 }
 
+/// A value that the command line gives is wrong usage; one of a file or the environment is not.
+pub fn of_config(is_usage: bool) -> u8 {
+    if is_usage { USAGE } else { BAD_CONFIG }
+}
+
 /// No permission where that is the reason, else `code`.
-fn of_io(error: &io::Error, code: u8) -> u8 {
+pub(super) fn of_io(error: &io::Error, code: u8) -> u8 {
     if error.kind() == io::ErrorKind::PermissionDenied { NO_PERMISSION } else { code }
 }
 
@@ -159,7 +187,7 @@ fn of_intake(error: &IntakeError) -> u8 {
     }
 }
 
-fn of_spool(error: &SpoolError) -> u8 {
+pub(super) fn of_spool(error: &SpoolError) -> u8 {
     match error {
         SpoolError::Io { what, source, .. } => {
             of_io(source, if *what == "create" { CANT_CREATE } else { IO_ERROR })
@@ -168,7 +196,12 @@ fn of_spool(error: &SpoolError) -> u8 {
         SpoolError::NoSpace { .. } | SpoolError::FileSystem { .. } => CANT_CREATE,
         SpoolError::BadJobId(_) | SpoolError::PackMember { .. } => USAGE,
         SpoolError::NoSuchJob(_) => NO_INPUT,
-        SpoolError::Owned { .. } | SpoolError::Busy { .. } | SpoolError::SubmitUnderWay(_) => PENDING,
+        SpoolError::NotOurs { .. } => NO_PERMISSION,
+        SpoolError::Owned { .. }
+        | SpoolError::Busy { .. }
+        | SpoolError::TurnHeld { .. }
+        | SpoolError::BeingRead { .. }
+        | SpoolError::SubmitUnderWay(_) => PENDING,
         SpoolError::Damaged { .. }
         | SpoolError::NewerFormat { .. }
         | SpoolError::OtherMachine { .. }

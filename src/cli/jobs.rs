@@ -1,16 +1,33 @@
-//! `jobs`, and `job show|report|resume|cancel|remove`.
+//! `jobs`, and `job show|report|pause|resume|cancel|remove`.
 
 use std::fmt::Write;
 
 use clap::{Args, Subcommand};
 
-use super::counts::{job_json, job_text};
-use super::exit;
+use super::counts::{job_json, job_text, paused_reason};
+use super::pause::NO_REASON;
+use super::prune::{self, PruneArgs};
 use super::report::{self, ReportOptions};
 use super::session::{GlobalOptions, Session, print, print_json};
-
+use super::{control, exit};
 use crate::clock;
-use crate::spool::{DirSpool, JobId, JobView, Outcome};
+use crate::control::{Client, Request};
+use crate::spool::{JobId, JobView, Outcome};
+
+/// List the jobs with their counts
+#[derive(Debug, Args)]
+pub struct JobsArgs {
+    #[command(subcommand)]
+    command: Option<JobsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum JobsCommand {
+    /// Delete ended jobs after their time, with message, recipients and report
+    #[command(after_help = "Examples:\n  infeed jobs prune --dry-run\n  \
+                            infeed jobs prune --older-than-days 7")]
+    Prune(PruneArgs),
+}
 
 /// Look at one job, or change it
 #[derive(Debug, Args)]
@@ -24,18 +41,37 @@ enum JobCommand {
     /// Print a job's state and counts
     #[command(after_help = "Example:\n  infeed job show 20261122-031400-7f3k2q --json\n  \
                             infeed job show 20261122-031400-7f3k2q.3   (one job of a pack)")]
-    Show { id: JobId },
+    Show {
+        /// The job, or the key that it was submitted with (`--id KEY`)
+        #[arg(value_parser = job_of_key)]
+        id: JobId,
+    },
     /// Print one line per recipient: what became of it, and what the MTA said
     #[command(after_help = "Examples:\n  infeed job report weekly-47 > report.csv\n  \
-                            infeed job report weekly-47 --format ndjson | grep '\"refused\"'")]
+                            infeed job report weekly-47 --format ndjson | grep '\"refused\"'\n  \
+                            infeed job report weekly-47 --queue-ids | postsuper -d -    call it back")]
     Report {
+        /// The job, or the key that it was submitted with (`--id KEY`)
+        #[arg(value_parser = job_of_key)]
         id: JobId,
         #[command(flatten)]
         options: ReportOptions,
     },
+    /// Stop sending a job, until `infeed job resume`; what is in flight ends first
+    #[command(after_help = "Example:\n  infeed job pause weekly-47 --reason 'wrong link in the footer'")]
+    Pause {
+        /// The job, or the key that it was submitted with (`--id KEY`)
+        #[arg(value_parser = job_of_key)]
+        id: JobId,
+        /// Why; `jobs` and `job show` tell it
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
     /// Make a paused job active again: a drain then sends the rest
     #[command(after_help = "Example:\n  infeed job resume weekly-47 && infeed drain")]
     Resume {
+        /// The job, or the key that it was submitted with (`--id KEY`)
+        #[arg(value_parser = job_of_key)]
         id: JobId,
         /// The MTA's refusals are meant: count them, and don't pause for them again
         #[arg(long)]
@@ -43,10 +79,23 @@ enum JobCommand {
     },
     /// End a job: recipients not yet settled become cancelled
     #[command(after_help = "Example:\n  infeed job cancel weekly-47")]
-    Cancel { id: JobId },
+    Cancel {
+        /// The job, or the key that it was submitted with (`--id KEY`)
+        #[arg(value_parser = job_of_key)]
+        id: JobId,
+    },
     /// Delete an ended job with its message, recipients and report
     #[command(after_help = "Example:\n  infeed job remove weekly-47")]
-    Remove { id: JobId },
+    Remove {
+        /// The job, or the key that it was submitted with (`--id KEY`)
+        #[arg(value_parser = job_of_key)]
+        id: JobId,
+    },
+}
+
+/// What `submit --id KEY` made of the key.
+fn job_of_key(key: &str) -> Result<JobId, std::convert::Infallible> {
+    Ok(JobId::from_key(key))
 }
 
 /// Runs `job …`.
@@ -58,27 +107,61 @@ pub fn run_job(args: &JobArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     let id = match &args.command {
         JobCommand::Show { id }
         | JobCommand::Report { id, .. }
+        | JobCommand::Pause { id, .. }
         | JobCommand::Resume { id, .. }
         | JobCommand::Cancel { id }
         | JobCommand::Remove { id } => id,
     };
-    let spool = session.spool_of_job(id.as_str())?;
+    let owner = control::owners(&session)?.into_iter().next();
+    let name = id.to_string();
     match &args.command {
         JobCommand::Show { .. } => {
-            let view = spool.view(id)?;
+            let view = act(owner, Request::Job { job: name }, || {
+                Ok(session.spool_of_job(id.as_str())?.view(id)?)
+            })?;
             if session.json { print_json(&job_json(&view))? } else { print(&job_text(&view)?)? }
         }
-        JobCommand::Report { options, .. } => report::run(&spool, id, options, &session)?,
+        JobCommand::Report { options, .. } => {
+            report::run(&session.spool_of_job(id.as_str())?, id, options, &session)?;
+        }
+        JobCommand::Pause { reason, .. } => {
+            let request = Request::Pause { job: name, reason: reason.clone() };
+            let view = act(owner, request, || {
+                let spool = session.spool_of_job(id.as_str())?;
+                spool.pause(id, reason.as_deref().unwrap_or(NO_REASON))?;
+                Ok(spool.view(id)?)
+            })?;
+            let why = paused_reason(&view).unwrap_or_default();
+            said(&view, &session, &format!("is paused ({why}): `infeed job resume {id}` goes on"))?;
+        }
         JobCommand::Resume { accept_refusals, .. } => {
-            spool.resume(id, *accept_refusals)?;
-            said(&spool, id, &session, "is active: `infeed drain` sends what is pending")?;
+            let served = owner.is_some();
+            let request = Request::Resume { job: name, accept_refusals: *accept_refusals };
+            let view = act(owner, request, || {
+                let spool = session.spool_of_job(id.as_str())?;
+                spool.resume(id, *accept_refusals)?;
+                Ok(spool.view(id)?)
+            })?;
+            let next = if served {
+                "is active, and goes on"
+            } else {
+                "is active: `infeed drain` sends what is pending"
+            };
+            said(&view, &session, next)?;
         }
         JobCommand::Cancel { .. } => {
-            spool.cancel(id)?;
-            said(&spool, id, &session, "is cancelled")?;
+            let view = act(owner, Request::Cancel { job: name }, || {
+                let spool = session.spool_of_job(id.as_str())?;
+                spool.cancel(id)?;
+                Ok(spool.view(id)?)
+            })?;
+            said(&view, &session, "is cancelled")?;
         }
         JobCommand::Remove { .. } => {
-            spool.remove(id)?;
+            match owner {
+                Some(owner) => owner.ask::<()>(&Request::Remove { job: name })?,
+                None => session.spool_of_job(id.as_str())?.remove(id)?,
+            }
             if session.json {
                 print_json(&serde_json::json!({ "job": id.as_str(), "removed": true }))?;
             } else {
@@ -89,19 +172,37 @@ pub fn run_job(args: &JobArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     Ok(exit::DONE)
 }
 
-fn said(spool: &DirSpool, id: &JobId, session: &Session, what: &str) -> anyhow::Result<()> {
-    if session.json { print_json(&job_json(&spool.view(id)?)) } else { print(&format!("job {id} {what}\n")) }
+/// Through the owner, where there is one; else on the spool itself.
+fn act(
+    owner: Option<Client>,
+    request: Request,
+    directly: impl FnOnce() -> anyhow::Result<JobView>,
+) -> anyhow::Result<JobView> {
+    match owner {
+        Some(owner) => Ok(owner.ask(&request)?),
+        None => directly(),
+    }
+}
+
+fn said(view: &JobView, session: &Session, what: &str) -> anyhow::Result<()> {
+    if session.json { print_json(&job_json(view)) } else { print(&format!("job {} {what}\n", view.job)) }
 }
 
 /// Runs `jobs`. A job that can't be read is named on standard error, and the exit code is 65 then.
 ///
 /// # Errors
 /// Those of the spool; output that can't be written.
-pub fn run_jobs(global: &GlobalOptions) -> anyhow::Result<u8> {
+pub fn run_jobs(args: &JobsArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
+    if let Some(JobsCommand::Prune(args)) = &args.command {
+        return prune::run(args, global);
+    }
     let session = Session::new(global, &[])?;
-    let all = match session.existing_spool()? {
-        Some(spool) => spool.views()?,
-        None => Vec::new(),
+    let all: Vec<Result<JobView, String>> = match control::owners(&session)?.first() {
+        Some(owner) => owner.ask(&Request::Jobs)?,
+        None => match session.existing_spool()? {
+            Some(spool) => spool.views()?.into_iter().map(|view| view.map_err(|e| e.to_string())).collect(),
+            None => Vec::new(),
+        },
     };
     let (mut views, mut code) = (Vec::new(), exit::DONE);
     for view in all {
@@ -148,9 +249,8 @@ fn table(views: &[JobView]) -> Result<String, std::fmt::Error> {
             .map(|outcome| format!("{} {}", count(outcome), outcome.as_str()))
             .collect();
         other.extend(view.meta.pack.map(|members| format!("a pack of {members} jobs")));
-        // to the second: 2026-11-22T03:14:00Z
-        let submitted = clock::rfc3339(view.meta.submitted_us);
-        let submitted = submitted.get(..19).map_or_else(|| submitted.clone(), |s| format!("{s}Z"));
+        other.extend(view.deferred_due_us().map(|us| format!("deferred due {}", to_the_second(us))));
+        let submitted = to_the_second(view.meta.submitted_us);
         let line = format!(
             "{:width$}  {:9}  {submitted:20}  {:>10}  {:>10}  {:>8}  {:>8}  {:>8}  {}",
             view.job.as_str(),
@@ -165,4 +265,10 @@ fn table(views: &[JobView]) -> Result<String, std::fmt::Error> {
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(out)
+}
+
+/// `2026-11-22T03:14:00Z`.
+fn to_the_second(us: clock::Micros) -> String {
+    let text = clock::rfc3339(us);
+    text.get(..19).map_or_else(|| text.clone(), |s| format!("{s}Z"))
 }

@@ -3,18 +3,29 @@
 //! Results go to standard output, progress and remarks to standard error. Each command returns its exit
 //! code (see [`exit`]); an error travels up to `main`, which prints it.
 
+pub mod completions;
 pub mod config;
+mod control;
 mod counts;
 pub mod drain;
 mod dry_run;
 pub mod exit;
+mod follow;
+pub mod help;
 pub mod jobs;
 pub mod make_list;
+pub mod man;
+mod mta;
+mod owner;
+pub mod pause;
+mod prune;
 pub mod report;
 pub mod send;
+pub mod serve;
 mod session;
 pub mod sink;
 pub mod spool;
+pub mod status;
 pub mod submit;
 
 use anyhow::Context;
@@ -28,19 +39,20 @@ pub use session::GlobalOptions;
     name = "infeed",
     version,
     arg_required_else_help = true,
-    after_help = "Examples:\n  \
-        infeed send newsletter.eml --merge --to list.csv --mta sink    a rehearsal\n  \
-        infeed send newsletter.eml --merge --to list.csv --dry-run     look first\n  \
-        infeed send newsletter.eml --merge --to list.csv               the real thing\n\n\
-        Exit codes: 0 done, 1 done and some recipients were refused, 64 usage, 65 bad data, 66 no input,\n\
-        69 MTA unavailable, 73 can't create, 74 I/O error, 75 recipients are pending (run again),\n\
-        77 no permission, 78 bad configuration."
+    after_help = help::after_help()
 )]
 pub struct Cli {
     #[command(flatten)]
     pub global: GlobalOptions,
     #[command(subcommand)]
     command: Command,
+}
+
+impl Cli {
+    /// Whether this goes on until it is told to stop.
+    pub fn is_daemon(&self) -> bool {
+        matches!(self.command, Command::Serve(_))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -64,11 +76,28 @@ enum Command {
         Exit codes: 0 nothing is left (or another process drains), 75 recipients are pending,\n\
         69 the MTA is unavailable.")]
     Drain(drain::DrainArgs),
-    /// List the jobs with their counts
-    #[command(after_help = "Example:\n  infeed jobs --json")]
-    Jobs,
+    /// Drain whatever is submitted, until told to stop: the daemon
+    #[command(after_help = "Examples:\n  \
+        infeed serve --mta 127.0.0.1:25 --connections 8\n  \
+        infeed serve --config /etc/infeed/infeed.toml\n\n\
+        SIGTERM and SIGINT end it in order, SIGHUP (or `infeed reload`) reads the configuration again.")]
+    Serve(serve::ServeArgs),
+    /// Who drains, how fast, what waits, what stands still and why
+    #[command(after_help = "Example:\n  watch -n 1 infeed status")]
+    Status,
+    /// Have the daemon read its configuration again
+    #[command(after_help = "Example:\n  infeed config check /etc/infeed/infeed.toml && infeed reload")]
+    Reload,
+    #[command(after_help = "Example:\n  infeed mta resume primary")]
+    Mta(status::MtaArgs),
+    #[command(after_help = "Examples:\n  infeed jobs --json\n  infeed jobs prune --older-than-days 7")]
+    Jobs(jobs::JobsArgs),
     #[command(after_help = "Example:\n  infeed job report weekly-47 > report.csv")]
     Job(jobs::JobArgs),
+    #[command(after_help = "Example:\n  infeed pause --all --reason 'the MTA is being moved'")]
+    Pause(pause::PauseArgs),
+    #[command(after_help = "Example:\n  infeed resume --all")]
+    Resume(pause::ResumeArgs),
     #[command(
         after_help = "Example:\n  infeed sink --listen 127.0.0.1:2525 --ledger arrived.ndjson --latency-ms 5"
     )]
@@ -83,6 +112,13 @@ enum Command {
         after_help = "Example:\n  infeed config sample > infeed.toml && infeed config check infeed.toml"
     )]
     Config(config::ConfigArgs),
+    #[command(after_help = "Examples:\n  infeed man | man -l -\n  infeed man --output /usr/local/share/man")]
+    Man(man::ManArgs),
+    #[command(after_help = "Examples:\n  \
+        infeed completions bash > /etc/bash_completion.d/infeed\n  \
+        infeed completions zsh > /usr/local/share/zsh/site-functions/_infeed\n  \
+        infeed completions fish > ~/.config/fish/completions/infeed.fish")]
+    Completions(completions::CompletionsArgs),
 }
 
 /// Runs the command, and gives its exit code.
@@ -95,15 +131,34 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Send(args) => send::run(&args, global),
         Command::Submit(options) => submit::run(&options, global),
         Command::Drain(args) => drain::run(&args, global),
-        Command::Jobs => jobs::run_jobs(global),
+        Command::Serve(args) => serve::run(&args, global),
+        Command::Status => status::run(global),
+        Command::Reload => status::run_reload(global),
+        Command::Mta(args) => status::run_mta(&args, global),
+        Command::Jobs(args) => jobs::run_jobs(&args, global),
         Command::Job(args) => jobs::run_job(&args, global),
+        Command::Pause(args) => pause::run_pause(&args, global),
+        Command::Resume(args) => pause::run_resume(&args, global),
         Command::Sink(args) => tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .context("the threads of the sink can't be started")?
             .block_on(sink::run(*args, global.json)),
         Command::Spool(args) => spool::run(&args, global),
-        Command::MakeList(args) => make_list::run(args),
-        Command::Config(args) => config::run(&args, &global.config),
+        Command::MakeList(args) => without_json(global, "make-list").and_then(|()| make_list::run(args)),
+        Command::Config(args) => config::run(&args, global),
+        Command::Man(args) => without_json(global, "man").and_then(|()| man::run(&args)),
+        Command::Completions(args) => {
+            without_json(global, "completions").and_then(|()| completions::run(&args))
+        }
     }
+}
+
+/// Refuses `--json` for a command whose output has a form of its own.
+fn without_json(global: &GlobalOptions, command: &str) -> anyhow::Result<()> {
+    if global.json {
+        let message = format!("{command} has no result to print as JSON: leave out --json");
+        return Err(exit::coded(exit::USAGE, message));
+    }
+    Ok(())
 }

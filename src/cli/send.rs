@@ -5,11 +5,14 @@ use serde_json::{Map, Value, json};
 
 use super::counts::{counts_json, counts_text, paused_reason, remedy};
 use super::drain::{self, DrainOptions, Drained, Job, drain_json, ended_reason, rate};
-use super::exit;
+use super::follow::{self, Followed};
+use super::pause::standstill_text;
 use super::session::{GlobalOptions, Session, print, print_json};
 use super::submit::SubmitOptions;
+use super::{control, exit};
+use crate::control::{Request, Status};
 use crate::slice::XxRange;
-use crate::spool::{JobState, JobView, Outcome};
+use crate::spool::{DirSpool, JobId, JobState, JobView, Outcome};
 
 /// Submit a message to a list, and send it
 #[derive(Debug, Clone, Args)]
@@ -27,21 +30,47 @@ pub struct SendArgs {
 pub fn run(args: &SendArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     let mut flags = args.submit.flags();
     flags.extend(args.drain.flags());
-    let session = Session::new(global, &flags)?;
+    let mut session = Session::new(global, &flags)?;
+    args.submit.mta.choose(&mut session)?;
     if args.submit.dry_run {
         return args.submit.dry_run(&session);
     }
-    let (spool, submitted) = args.submit.submit(&session)?;
+    let beside = beside(args, &mut session)?;
+    // without an owner this command itself ends after so many, and leaves the rest for the next drain
+    let first = args.drain.first.filter(|_| beside != Beside::Nobody);
+    let (spool, submitted) = args.submit.submit_first(&session, first)?;
     let before = spool.view(&submitted.job)?;
     let job = Job {
-        mta: args.submit.mta.as_deref(),
+        command: "send",
+        rehearsal: args.submit.mta.is_sink(),
         range: XxRange::ALL,
         only_job: Some(submitted.job.clone()),
         real_into_sink: Vec::new(),
         recipients: Some(before.counts.unfinished()),
     };
+    let mut followed = None;
     let drained = if before.counts.unfinished() > 0 && before.state == JobState::Active {
-        drain::drain(&spool, &session, &args.drain, job)?
+        let drained = match beside {
+            Beside::Whole => None,
+            _ => Some(drain::drain(&spool, &session, &args.drain, job)?),
+        };
+        match drained {
+            None => {
+                let unfinished = before.counts.unfinished();
+                followed = Some(follow::follow(&session, &submitted.job, unfinished)?);
+                let who = spool.owners()?.into_iter().next().map(|owner| owner.who);
+                Drained::Owned(who.unwrap_or_else(|| "it has ended".to_owned()))
+            }
+            Some(Drained::Owned(who)) => {
+                if args.drain.first.is_some() && first.is_none() {
+                    // it came between, and doesn't know where to stop
+                    let reason = "--first: another process took it".to_owned();
+                    hold_back(&session, &spool, &submitted.job, reason)?;
+                }
+                Drained::Owned(who)
+            }
+            Some(drained) => drained,
+        }
     } else {
         // there before, and nothing of it is left to send
         Drained::Nothing
@@ -49,11 +78,19 @@ pub fn run(args: &SendArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     let view = spool.view(&submitted.job)?;
     summary(&view, &drained, &session)?;
     let code = match &drained {
-        Drained::Owned(owner) => {
+        Drained::Owned(owner) if followed.is_none() => {
             eprintln!(
                 "infeed: another process drains this spool ({owner}); job {} is committed, and is its to send",
                 view.job
             );
+            exit::PENDING
+        }
+        Drained::Owned(owner) => {
+            tell_followed(followed.as_ref(), owner, &view);
+            if view.counts.unfinished() > 0 { exit::PENDING } else { exit::DONE }
+        }
+        Drained::Standstill(standstill) => {
+            eprintln!("infeed: {}; job {} is committed", standstill_text(standstill), view.job);
             exit::PENDING
         }
         Drained::Nothing if view.counts.unfinished() > 0 => exit::PENDING,
@@ -72,6 +109,83 @@ pub fn run(args: &SendArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
         return Ok(exit::PENDING);
     }
     Ok(if code == exit::DONE { code_of_counts(&view) } else { code })
+}
+
+/// Who drains the spool already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Nobody,
+    /// Owners of some of the slices.
+    Part,
+    /// An owner of all: it sends what is submitted.
+    Whole,
+}
+
+/// Pauses a job that must not go on by itself.
+fn hold_back(session: &Session, spool: &DirSpool, job: &JobId, reason: String) -> anyhow::Result<()> {
+    match control::owners(session)?.first() {
+        Some(owner) => {
+            let request = Request::Pause { job: job.to_string(), reason: Some(reason) };
+            owner.ask::<JobView>(&request)?;
+        }
+        None => spool.pause(job, &reason)?,
+    }
+    Ok(())
+}
+
+/// Who is to send what is submitted, and whether it can as it is asked to.
+///
+/// # Errors
+/// It can't (64): nothing is submitted then.
+fn beside(args: &SendArgs, session: &mut Session) -> anyhow::Result<Beside> {
+    let Some(owner) = control::owners(session)?.into_iter().next() else { return Ok(Beside::Nobody) };
+    let status: Status = owner.ask(&Request::Status)?;
+    let all = XxRange::ALL.to_string();
+    if !status.owners.iter().any(|owner| owner.command.is_some() && owner.slices == all) {
+        return Ok(Beside::Part);
+    }
+    let refuse = |why: String| Err(exit::coded(exit::USAGE, format!("{why}; nothing was submitted")));
+    let who = status.owners.iter().find(|owner| owner.command.is_some());
+    let who = who.map_or_else(|| "another process".to_owned(), |owner| owner.who.clone());
+    let names: Vec<String> =
+        status.mtas.iter().map(|mta| format!("{} ({})", mta.name, mta.address)).collect();
+    let has = |choice: &str| status.mtas.iter().find(|mta| mta.name == choice || mta.address == choice);
+    if args.drain.sink_ledger.is_some() {
+        return refuse(format!(
+            "{who} drains this spool, and keeps its own ledger: `infeed serve --sink-ledger`"
+        ));
+    }
+    if args.submit.mta.mta.len() > 1 {
+        return refuse(format!("{who} drains this spool into the MTAs that it has: give --mta once, or not"));
+    }
+    if let [choice] = &args.submit.mta.mta[..] {
+        let Some(mta) = has(choice) else {
+            let names = names.join(", ");
+            return refuse(format!("{who} drains this spool, and has no MTA {choice}, only {names}"));
+        };
+        if !args.submit.mta.is_sink() {
+            session.pinned = Some(mta.name.clone());
+        }
+    }
+    if args.drain.connections.is_some() {
+        session.remark(format_args!("--connections is {who}'s to say; it has its own number"));
+    }
+    Ok(Beside::Whole)
+}
+
+fn tell_followed(followed: Option<&Followed>, owner: &str, view: &JobView) {
+    let job = &view.job;
+    match followed {
+        Some(Followed::Detached) => {
+            eprintln!(
+                "infeed: job {job} goes on without this command ({owner}): `infeed job cancel {job}` ends it"
+            );
+        }
+        Some(Followed::Stuck(why)) => {
+            eprintln!("infeed: job {job} is committed, and waits: {why}; `infeed status` tells more");
+        }
+        Some(Followed::Ended) | None => {}
+    }
 }
 
 /// The keys of a drain that there was none of.
@@ -104,6 +218,7 @@ fn summary(view: &JobView, drained: &Drained, session: &Session) -> anyhow::Resu
                 no_drain_json("owned", &mut object);
                 object.insert("owner".into(), json!(owner));
             }
+            Drained::Standstill(_) => no_drain_json("standstill", &mut object),
             Drained::Nothing => no_drain_json("nothing_to_send", &mut object),
         }
         object.insert("state".into(), json!(view.state.as_str()));
@@ -121,7 +236,10 @@ fn summary(view: &JobView, drained: &Drained, session: &Session) -> anyhow::Resu
         ));
     }
     if view.counts.unfinished() > 0 && view.state == JobState::Active {
-        text.push_str("`infeed drain` sends the rest when it is due\n");
+        text.push_str(match drained {
+            Drained::Owned(_) => "the rest is sent when it is due\n",
+            _ => "`infeed drain` sends the rest when it is due\n",
+        });
     }
     text.push_str(&format!("`infeed job report {}` tells of each recipient\n", view.job));
     print(&text)

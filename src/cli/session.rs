@@ -4,26 +4,28 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::config::ConfigOptions;
 use super::exit::{ExitCode, NO_INPUT};
-use crate::config::{self, Config, Environment};
+use super::help::GLOBAL_HEADING;
+use crate::config::{self, Config, Environment, MtaEntry};
 use crate::infeed::StreakLimits;
-use crate::infeed::{InfeedConfig, Timeouts};
+use crate::infeed::{AuthConfig, InfeedConfig, PasswordSource, Timeouts, TlsConfig};
 use crate::intake::address::check_domain_only;
-use crate::runner::RetryPolicy;
-use crate::spool::{DirSpool, Settings};
+use crate::runner::{MtaConfig, RetryPolicy};
+use crate::spool::{DirSpool, RetentionSettings, Settings};
 
 /// The options that all commands share.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = GLOBAL_HEADING)]
 pub struct GlobalOptions {
     #[command(flatten)]
     pub config: ConfigOptions,
 
-    /// Folder of the queue [default: spool.dir, else /var/spool/infeed where that is ours to write,
-    /// else infeed/spool in the user's XDG state folder]
+    // its help comes from the table of settings
     #[arg(long, value_name = "DIR", global = true)]
     pub spool: Option<PathBuf>,
 
@@ -47,6 +49,8 @@ pub struct Session {
     pub spool_dir: PathBuf,
     pub json: bool,
     pub quiet: bool,
+    /// The one MTA that what is submitted may go to.
+    pub pinned: Option<String>,
 }
 
 impl Session {
@@ -65,7 +69,7 @@ impl Session {
         let config = config::load(&request, &Environment::of_process())?.config;
         let spool_dir = config::resolve_spool_dir(global.spool.clone(), &config)?;
         let spool_dir = std::path::absolute(&spool_dir).unwrap_or(spool_dir);
-        Ok(Self { config, spool_dir, json: global.json, quiet: global.quiet })
+        Ok(Self { config, spool_dir, json: global.json, quiet: global.quiet, pinned: None })
     }
 
     /// Opens the spool, and makes it where there is none.
@@ -172,11 +176,43 @@ pub fn slices(config: &Config) -> u32 {
     u32::try_from(config.spool.slices).unwrap_or(256)
 }
 
-/// The infeeds' part of the configuration, to the MTA at `address`.
-pub fn infeed_config(config: &Config, address: String) -> InfeedConfig {
-    let mta = &config.mta;
+/// The MTAs that mail is handed to.
+pub fn mta_configs(config: &Config) -> Vec<MtaConfig> {
+    config.mta_entries.iter().map(mta_config).collect()
+}
+
+fn mta_config(entry: &MtaEntry) -> MtaConfig {
+    MtaConfig {
+        name: entry.name.clone(),
+        weight: entry.weight,
+        sink: false,
+        infeed: infeed_config(&entry.settings),
+        wait_first: Duration::from_secs(entry.settings.wait_first_s),
+        wait: Duration::from_secs(entry.settings.wait_s),
+        pause_probe: Duration::from_secs(entry.settings.pause_probe_s),
+    }
+}
+
+/// The built-in sink as an MTA, with the settings that all MTAs start from.
+pub fn sink_mta_config(config: &Config, address: String) -> MtaConfig {
+    let settings = config::Mta { address, ..config.mta.clone() };
+    let entry = MtaEntry { name: super::mta::SINK.to_owned(), weight: 1, settings };
+    let mta = mta_config(&entry);
+    MtaConfig { sink: true, infeed: mta.infeed.clone().for_sink(), ..mta }
+}
+
+/// The infeeds' part of the settings of one MTA.
+fn infeed_config(mta: &config::Mta) -> InfeedConfig {
     InfeedConfig {
-        address,
+        address: mta.address.clone(),
+        tls: TlsConfig {
+            mode: mta.tls,
+            ca_file: mta.tls_ca_file.clone(),
+            server_name: mta.tls_server_name.clone(),
+            verify: mta.tls_verify,
+        },
+        auth: mta.auth_user.clone().map(|user| AuthConfig { user, password: password_source(mta) }),
+        idle_timeout_ms: mta.idle_timeout_ms,
         connections: mta.connections,
         helo_name: mta.helo_name.clone().unwrap_or_else(helo_name),
         messages_per_connection_max: mta.messages_per_connection_max,
@@ -197,6 +233,15 @@ pub fn infeed_config(config: &Config, address: String) -> InfeedConfig {
         connect_refused_hold_ms: mta.refused_hold_ms,
         group_across_dot: mta.group_across_dot,
         ..InfeedConfig::default()
+    }
+}
+
+/// Where the MTA's password is kept; the file goes before the credential.
+fn password_source(mta: &config::Mta) -> PasswordSource {
+    match (&mta.auth_password_file, &mta.auth_password_credential) {
+        (Some(file), _) => PasswordSource::File(file.clone()),
+        (None, Some(name)) => PasswordSource::Credential(name.clone()),
+        (None, None) => PasswordSource::Missing,
     }
 }
 
@@ -224,4 +269,10 @@ pub fn retry_policy(config: &Config) -> RetryPolicy {
         delay_s_max: retry.delay_s_max,
         expire_after_s: retry.expire_after_s,
     }
+}
+
+/// When ended jobs go.
+pub fn retention_settings(config: &Config) -> RetentionSettings {
+    let retention = &config.retention;
+    RetentionSettings { days: retention.days, unlinks_per_s_max: retention.unlinks_per_s_max }
 }

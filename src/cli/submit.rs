@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use serde_json::json;
 
+use super::mta::MtaOption;
 use super::session::{self, GlobalOptions, Session, print, print_json};
 use super::{dry_run, exit};
 use crate::config;
@@ -33,9 +34,8 @@ pub struct SubmitOptions {
     /// The message is a template over the columns: {{ first_name }}
     #[arg(long)]
     pub merge: bool,
-    /// The MTA: HOST:PORT, or `sink` for a rehearsal into the built-in one [default: mta.address]
-    #[arg(long, value_name = "MTA")]
-    pub mta: Option<String>,
+    #[command(flatten)]
+    pub mta: MtaOption,
 
     /// Envelope sender, where bounces go; `<>`: none [default: the address in From]
     #[arg(long, value_name = "ADDRESS", help_heading = "Envelope")]
@@ -49,7 +49,6 @@ pub struct SubmitOptions {
     /// How much of the message a delivery report returns
     #[arg(long, value_enum, value_name = "PART", help_heading = "Envelope")]
     pub ret: Option<Ret>,
-    /// When a connection is lost between the final dot and its reply [default: job.on_doubt]
     #[arg(long, value_enum, value_name = "WHAT", help_heading = "Envelope")]
     pub on_doubt: Option<config::OnDoubt>,
 
@@ -116,9 +115,6 @@ fn notify(text: &str) -> Result<String, String> {
     }
 }
 
-/// The word that stands for the built-in MTA.
-pub const SINK: &str = "sink";
-
 impl SubmitOptions {
     /// The settings that have a flag here.
     pub fn flags(&self) -> Vec<(&'static str, Option<String>, &'static str)> {
@@ -126,10 +122,11 @@ impl SubmitOptions {
             config::OnDoubt::Resend => "resend".to_owned(),
             config::OnDoubt::Hold => "hold".to_owned(),
         });
-        vec![mta_flag(self.mta.as_deref()), ("job.on_doubt", doubt, "--on-doubt")]
+        vec![("job.on_doubt", doubt, "--on-doubt")]
     }
 
-    fn request(&self, config: &config::Config) -> SubmitRequest {
+    fn request(&self, session: &Session) -> SubmitRequest {
+        let config = &session.config;
         SubmitRequest {
             message: self.message.clone(),
             list: self.to.clone(),
@@ -148,7 +145,8 @@ impl SubmitOptions {
                 config::OnDoubt::Hold => OnDoubt::Hold,
             },
             accept_refusals: self.accept_refusals,
-            rehearsal: self.mta.as_deref() == Some(SINK),
+            rehearsal: self.mta.is_sink(),
+            mta: session.pinned.clone(),
             test_to: self.test_to.clone(),
             samples: self.samples,
             allow_placeholders: self.allow_placeholders,
@@ -160,6 +158,7 @@ impl SubmitOptions {
             yes: self.yes,
             again: self.again,
             key: self.id.clone(),
+            first: None,
         }
     }
 
@@ -168,7 +167,7 @@ impl SubmitOptions {
     /// # Errors
     /// [`SubmitError`]; output that can't be written.
     pub fn dry_run(&self, session: &Session) -> anyhow::Result<u8> {
-        dry_run::run(&self.request(&session.config), session)
+        dry_run::run(&self.request(session), session)
     }
 
     /// Submits, and says on standard error what became of the list.
@@ -176,7 +175,19 @@ impl SubmitOptions {
     /// # Errors
     /// [`SubmitError`], and those of opening the spool.
     pub fn submit(&self, session: &Session) -> anyhow::Result<(DirSpool, Submitted)> {
-        let request = self.request(&session.config);
+        self.submit_first(session, None)
+    }
+
+    /// The same, of which only the first so many are sent before the job pauses.
+    ///
+    /// # Errors
+    /// As [`SubmitOptions::submit`].
+    pub fn submit_first(
+        &self,
+        session: &Session,
+        first: Option<u64>,
+    ) -> anyhow::Result<(DirSpool, Submitted)> {
+        let request = SubmitRequest { first, ..self.request(session) };
         let spool = session.open_spool()?;
         let mut watcher = Watcher::new(session);
         let submitted = submit(&spool, &request, &mut watcher);
@@ -185,11 +196,6 @@ impl SubmitOptions {
         remark_on(&submitted, session);
         Ok((spool, submitted))
     }
-}
-
-/// `--mta` as a setting, unless it is the sink.
-pub fn mta_flag(mta: Option<&str>) -> (&'static str, Option<String>, &'static str) {
-    ("mta.address", mta.filter(|mta| *mta != SINK).map(str::to_owned), "--mta")
 }
 
 fn remark_on(submitted: &Submitted, session: &Session) {
@@ -218,11 +224,23 @@ fn remark_on(submitted: &Submitted, session: &Session) {
 /// # Errors
 /// As [`SubmitOptions::submit`].
 pub fn run(options: &SubmitOptions, global: &GlobalOptions) -> anyhow::Result<u8> {
-    let session = Session::new(global, &options.flags())?;
+    let mut session = Session::new(global, &options.flags())?;
+    if options.mta.mta.len() > 1 {
+        let message = "a job can name one MTA: give --mta once, or not at all for any that is configured";
+        return Err(exit::coded(exit::USAGE, message.to_owned()));
+    }
+    options.mta.choose(&mut session)?;
     if options.dry_run {
         return options.dry_run(&session);
     }
     let (_, submitted) = options.submit(&session)?;
+    if let ([address], None) = (&options.mta.mta[..], &session.pinned)
+        && !options.mta.is_sink()
+    {
+        session.remark(format_args!(
+            "{address} is no configured MTA's name, so the job may go to any: say `infeed drain --mta {address}`"
+        ));
+    }
     if session.json {
         print_json(&json!({
             "job": submitted.job.as_str(),

@@ -45,15 +45,47 @@ macro_rules! settings {
                     Self { $($name: <$Type as Field>::from_const(defaults::$group::$name),)+ }
                 }
             }
+
+            impl $Group {
+                /// Sets one setting of the group to a value that [`Setting::check`] has let through.
+                ///
+                /// # Panics
+                /// On a name that the group doesn't hold, or a value of another kind: a defect of infeed.
+                pub(super) fn put(&mut self, name: &str, value: &Value) {
+                    match name {
+                        $(stringify!($name) => self.$name = <$Type as Field>::from_value(value),)+
+                        _ => panic!("no setting {}.{name}", stringify!($group)),
+                    }
+                }
+
+                /// The value of one setting of the group; `None` for a name that it doesn't hold.
+                pub fn value(&self, name: &str) -> Option<Value> {
+                    match name {
+                        $(stringify!($name) => Some(<$Type as Field>::to_value(&self.$name)),)+
+                        _ => None,
+                    }
+                }
+            }
         )+
 
         /// The resolved configuration: plain values, each within its bound.
-        #[derive(Debug, Clone, PartialEq, Eq, Default)]
+        #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct Config {
             $(
                 $(#[doc = $group_doc])+
                 pub $group: $Group,
             )+
+            /// The MTAs, in the order of the file; never empty. Where the file has no `[[mta]]` it is one,
+            /// named [`ONLY_MTA`](crate::config::ONLY_MTA), with the settings of `mta`.
+            pub mta_entries: Vec<MtaEntry>,
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                let mut config = Self { $($group: $Group::default(),)+ mta_entries: Vec::new() };
+                config.mta_entries.push(MtaEntry::only(config.mta.clone()));
+                config
+            }
         }
 
         impl Config {
@@ -62,24 +94,16 @@ macro_rules! settings {
             /// # Panics
             /// On a name that the table doesn't hold, or a value of another kind: a defect of infeed.
             pub(super) fn put(&mut self, group: &str, name: &str, value: &Value) {
-                match (group, name) {
-                    $($(
-                        (stringify!($group), stringify!($name)) => {
-                            self.$group.$name = <$Type as Field>::from_value(value);
-                        }
-                    )+)+
-                    _ => panic!("no setting {group}.{name}"),
+                match group {
+                    $(stringify!($group) => self.$group.put(name, value),)+
+                    _ => panic!("no group [{group}]"),
                 }
             }
 
             /// The value of one setting; `None` for a name that the table doesn't hold.
             pub fn value(&self, group: &str, name: &str) -> Option<Value> {
-                match (group, name) {
-                    $($(
-                        (stringify!($group), stringify!($name)) => {
-                            Some(<$Type as Field>::to_value(&self.$group.$name))
-                        }
-                    )+)+
+                match group {
+                    $(stringify!($group) => self.$group.value(name),)+
                     _ => None,
                 }
             }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use super::flags::flag_of_setting;
+use super::mtas::{mta_table, mta_table_own};
 use super::settings::{GROUPS, table};
 use super::value::{Bound, Setting, Value};
 
@@ -13,18 +15,53 @@ pub fn sample() -> String {
     );
     for (group, about) in GROUPS {
         put(&mut out, format_args!("\n# {}\n[{group}]\n", about.trim()));
-        for setting in table().iter().filter(|setting| setting.group == *group) {
+        for setting in of_group(group) {
             out.push('\n');
-            for line in setting.doc.lines().map(str::trim).filter(|line| !line.is_empty()) {
-                put(&mut out, format_args!("# {line}\n"));
-            }
-            if let Some(facts) = facts(setting) {
-                put(&mut out, format_args!("# {facts}\n"));
-            }
+            explain(&mut out, setting);
             put(&mut out, format_args!("#{} = {}\n", setting.name, shown(setting)));
+        }
+        if *group == "mta" {
+            out.push_str("\n# Several MTAs: a [[mta]] table for each, instead of [mta] above.\n");
+            for setting in mta_table_own() {
+                put(&mut out, format_args!("#\n# {}:\n", setting.name));
+                explain(&mut out, setting);
+            }
+            out.push_str("#\n");
+            mta_example()
+                .lines()
+                .for_each(|line| put(&mut out, format_args!("{}\n", format!("# {line}").trim())));
         }
     }
     out
+}
+
+fn of_group(group: &str) -> impl Iterator<Item = &'static Setting> {
+    table().iter().filter(move |setting| setting.group == group)
+}
+
+/// What a setting is, why, and what it takes, as comments.
+fn explain(out: &mut String, setting: &Setting) {
+    for line in setting.doc.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        put(out, format_args!("# {line}\n"));
+    }
+    if let Some(facts) = facts(setting) {
+        put(out, format_args!("# {facts}\n"));
+    }
+}
+
+/// Two MTAs, as TOML: the one of the defaults, and a second one.
+pub fn mta_example() -> String {
+    let first = |name: &str| {
+        let setting = mta_table().find(|setting| setting.name == name);
+        setting.map_or_else(String::new, |setting| format!("{name} = {}\n", shown(setting)))
+    };
+    format!(
+        "[[mta]]\n{}{}{}\n[[mta]]\nname = \"second\"\nweight = 2\naddress = \"127.0.0.1:10025\"\n\
+         connections = 4\n",
+        first("name"),
+        first("weight"),
+        first("address"),
+    )
 }
 
 /// `docs/configuration.md`.
@@ -32,24 +69,35 @@ pub fn markdown() -> String {
     let mut out = String::from(HEAD);
     for (group, about) in GROUPS {
         put(&mut out, format_args!("\n## [{group}]\n\n{}\n", about.trim()));
-        out.push_str("\n| setting | default | takes | what and why |\n| --- | --- | --- | --- |\n");
-        for setting in table().iter().filter(|setting| setting.group == *group) {
-            let default = match &setting.default {
-                Value::Unset => "not set".to_owned(),
-                value => match spoken(setting.name, value) {
-                    Some(spoken) => format!("`{value}` ({spoken})"),
-                    None => format!("`{value}`"),
-                },
-            };
-            let takes = match setting.bound {
-                Bound::Any => setting.kind.name().to_owned(),
-                bound => bound.to_string(),
-            };
-            let doc: Vec<&str> = setting.doc.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
-            put(&mut out, format_args!("| `{}` | {default} | {takes} | {} |\n", setting.name, doc.join(" ")));
+        rows(&mut out, of_group(group));
+        if *group == "mta" {
+            put(&mut out, format_args!("{SEVERAL}\n```toml\n{}```\n", mta_example()));
+            rows(&mut out, mta_table_own().iter());
         }
     }
     out
+}
+
+fn rows<'a>(out: &mut String, settings: impl Iterator<Item = &'a Setting>) {
+    out.push_str("\n| setting | default | takes | what and why |\n| --- | --- | --- | --- |\n");
+    for setting in settings {
+        let default = match &setting.default {
+            _ if is_required(setting) => "required".to_owned(),
+            Value::Unset => "not set".to_owned(),
+            value => match spoken(setting.name, value) {
+                Some(spoken) => format!("`{value}` ({spoken})"),
+                None => format!("`{value}`"),
+            },
+        };
+        let flag = flag_of_setting(setting).map(|flag| format!(" Flag: `--{flag}`.")).unwrap_or_default();
+        let (name, takes, what, why) = (setting.name, setting.takes(), setting.what(), setting.why());
+        put(out, format_args!("| `{name}` | {default} | {takes} | {what} {why}{flag} |\n"));
+    }
+}
+
+/// Whether there is no default: each table must say it.
+fn is_required(setting: &Setting) -> bool {
+    setting.bound == Bound::MtaName
 }
 
 const HEAD: &str = "# Configuration
@@ -66,15 +114,34 @@ A value is taken from the first of these that gives it:
 4. the default.
 
 `infeed config sample` prints a commented file to start from, `infeed config check FILE` says all that is
-wrong with one (exit code 78), and `infeed config show` says which value is in force and where it came from.
+wrong with one, and `infeed config show` says which value is in force and where it came from.
 A name that infeed doesn't know is an error, with the place and the nearest name that it knows. Names end in
-their unit (`_ms`, `_s`, `_bytes`) and then their bound (`_min`, `_max`).
+their unit (`_ms`, `_s`, `_bytes`) and then their bound (`_min`, `_max`). A bad value in the file or the
+environment ends a command with exit code 78, one on the command line with 64.
+
+The man page `infeed.toml(5)` says the same; `infeed man --output /usr/local/share/man` writes it.
+";
+
+const SEVERAL: &str = "
+### Several MTAs: [[mta]]
+
+One MTA is one `[mta]` table. For several, write a `[[mta]]` table for each instead; both forms in one file are
+an error. A table takes every setting of `[mta]`, and a name and a weight. What it leaves out is the default, or what
+the environment or the command line say: they win over all tables, so `--set mta.connections=4` holds for each MTA.
+`--set mta.NAME.connections=4` holds for the one of that name, and wins over everything. Two tables of one address
+are an error. `infeed config show` prints each MTA's values with the line that each came from.
 ";
 
 /// The value to show in the sample; an unset one is shown by its example.
 fn shown(setting: &Setting) -> String {
     match (&setting.default, setting.bound) {
-        (Value::Unset, Bound::Path { example } | Bound::DomainName { example }) => format!("{example:?}"),
+        (
+            Value::Unset,
+            Bound::Path { example }
+            | Bound::DomainName { example }
+            | Bound::FileName { example }
+            | Bound::Line { example },
+        ) => format!("{example:?}"),
         (Value::Unset, _) => "\"\"".to_owned(),
         (value, _) => value.to_string(),
     }
@@ -82,6 +149,9 @@ fn shown(setting: &Setting) -> String {
 
 /// Unit and bound in one line.
 fn facts(setting: &Setting) -> Option<String> {
+    if is_required(setting) {
+        return Some(format!("Takes {}.", setting.bound));
+    }
     let bound = setting.bound.to_string();
     let parts: Vec<String> = [
         (!bound.is_empty()).then(|| format!("Takes {bound}.")),
@@ -95,7 +165,7 @@ fn facts(setting: &Setting) -> Option<String> {
 }
 
 /// A number with a unit in its name, as one would say it: `5 days`, `16 MiB`.
-fn spoken(name: &str, value: &Value) -> Option<String> {
+pub(crate) fn spoken(name: &str, value: &Value) -> Option<String> {
     let Value::Integer(n) = *value else { return None };
     let has_unit = |unit: &str| name.split('_').any(|word| word == unit);
     let units: &[(u64, &str)] = if has_unit("bytes") {

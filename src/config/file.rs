@@ -1,5 +1,6 @@
 //! The TOML file as written: which setting got which value, and on which line.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use toml::Spanned;
@@ -7,8 +8,12 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::ConfigError;
 use super::load::Origin;
-use super::nearest::{nearest_group, nearest_setting};
+use super::mtas::{mta_table, mta_table_own};
+use super::nearest::{nearest_group, nearest_mta_setting, nearest_setting};
 use super::value::{Setting, Value, integer};
+
+/// A name as the parser gives it.
+type Key<'a> = Spanned<Cow<'a, str>>;
 
 /// One setting that the file gives.
 pub(super) struct Entry {
@@ -17,9 +22,26 @@ pub(super) struct Entry {
     pub origin: Origin,
 }
 
+/// One `[[mta]]` table.
+pub(super) struct MtaTable {
+    pub name: String,
+    pub name_origin: Origin,
+    pub name_line: usize,
+    /// What it sets beside its name.
+    pub settings: Vec<Entry>,
+}
+
+/// What a file gives.
+#[derive(Default)]
+pub(super) struct Content {
+    pub entries: Vec<Entry>,
+    /// In the order of the file; their names differ.
+    pub mtas: Vec<MtaTable>,
+}
+
 /// Reads the text of the file at `path`. What can't be taken is added to `errors`, all of it; the rest
 /// is returned.
-pub(super) fn parse(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Vec<Entry> {
+pub(super) fn parse(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Content {
     let (document, syntax) = DeTable::parse_recoverable(text);
     if !syntax.is_empty() {
         errors.extend(syntax.iter().map(|error| ConfigError::Syntax {
@@ -27,16 +49,16 @@ pub(super) fn parse(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> V
             line: line_of(text, error.span().map_or(0, |span| span.start)),
             message: error.message().to_owned(),
         }));
-        return Vec::new();
+        return Content::default();
     }
-    let mut reader = Reader { path, text, errors: Vec::new(), entries: Vec::new() };
+    let mut reader = Reader { path, text, errors: Vec::new(), content: Content::default() };
     for (group, content) in document.get_ref() {
         reader.group(group, content);
     }
     // the parser orders by name; people read from the top
     reader.errors.sort_by_key(|(line, _)| *line);
     errors.extend(reader.errors.into_iter().map(|(_, error)| error));
-    reader.entries
+    reader.content
 }
 
 struct Reader<'a> {
@@ -44,7 +66,7 @@ struct Reader<'a> {
     text: &'a str,
     /// Each with its line.
     errors: Vec<(usize, ConfigError)>,
-    entries: Vec<Entry>,
+    content: Content,
 }
 
 impl Reader<'_> {
@@ -56,7 +78,7 @@ impl Reader<'_> {
         Origin::File { path: self.path.to_owned(), line }
     }
 
-    fn group(&mut self, key: &Spanned<std::borrow::Cow<'_, str>>, content: &Spanned<DeValue<'_>>) {
+    fn group(&mut self, key: &Key<'_>, content: &Spanned<DeValue<'_>>) {
         let group = key.get_ref().as_ref();
         let line = self.line(key);
         let origin = self.origin(line);
@@ -64,6 +86,9 @@ impl Reader<'_> {
         let error = match content.get_ref() {
             DeValue::Table(settings) if known => {
                 return settings.iter().for_each(|(name, value)| self.setting(group, name, value));
+            }
+            DeValue::Array(tables) if group == "mta" && !tables.is_empty() => {
+                return tables.iter().for_each(|table| self.mta_table(table));
             }
             DeValue::Table(_) => {
                 let nearest = nearest_group(group).map(|near| format!("[{near}]"));
@@ -78,30 +103,92 @@ impl Reader<'_> {
         self.errors.push((line, error));
     }
 
-    fn setting(
-        &mut self,
-        group: &str,
-        key: &Spanned<std::borrow::Cow<'_, str>>,
-        content: &Spanned<DeValue<'_>>,
-    ) {
+    fn setting(&mut self, group: &str, key: &Key<'_>, content: &Spanned<DeValue<'_>>) {
         let name = key.get_ref().as_ref();
         let full = format!("{group}.{name}");
-        let line = self.line(key);
-        let origin = self.origin(line);
-        let Some(setting) = super::table().iter().find(|s| s.group == group && s.name == name) else {
-            let nearest = nearest_setting(&full);
-            let error = ConfigError::UnknownSetting { origin, name: full, nearest };
-            return self.errors.push((line, error));
-        };
-        match value_of(content.get_ref()).and_then(|value| setting.check(&value).map(|()| value)) {
-            Ok(value) => self.entries.push(Entry { setting, value, origin }),
-            Err(wrong) => self.errors.push((line, bad_value(setting, origin, wrong))),
+        match super::table().iter().find(|s| s.group == group && s.name == name) {
+            Some(setting) => {
+                let entry = self.entry(setting, &full, key, content);
+                self.content.entries.extend(entry);
+            }
+            None if group == "mta" && mta_table_own().iter().any(|own| own.name == name) => {
+                self.refuse(key, |origin| ConfigError::OnlyInMtaTable { origin, name: name.to_owned() });
+            }
+            None => {
+                let nearest = nearest_setting(&full);
+                self.refuse(key, |origin| ConfigError::UnknownSetting { origin, name: full, nearest });
+            }
         }
+    }
+
+    fn mta_table(&mut self, content: &Spanned<DeValue<'_>>) {
+        let DeValue::Table(settings) = content.get_ref() else {
+            return self.refuse(content, |origin| ConfigError::NotAGroup { origin, group: "mta".to_owned() });
+        };
+        let mut name = None;
+        let name_given = settings.iter().find(|(key, _)| key.get_ref() == "name");
+        let shown = match name_given.map(|(_, value)| value.get_ref()) {
+            Some(DeValue::String(name)) => format!("mta.{name}"),
+            _ => "mta".to_owned(),
+        };
+        let mut entries = Vec::new();
+        for (key, value) in settings {
+            let full = format!("{shown}.{}", key.get_ref());
+            match mta_table().find(|setting| setting.name == key.get_ref()) {
+                Some(setting) if setting.name == "name" => {
+                    if let Some(Entry { value: Value::Text(text), origin, .. }) =
+                        self.entry(setting, "mta.name", key, value)
+                    {
+                        name = Some((text, origin, self.line(key)));
+                    }
+                }
+                Some(setting) => entries.extend(self.entry(setting, &full, key, value)),
+                None => {
+                    let nearest = nearest_mta_setting(key.get_ref()).map(|near| format!("{shown}.{near}"));
+                    self.refuse(key, |origin| ConfigError::UnknownSetting { origin, name: full, nearest });
+                }
+            }
+        }
+        if name_given.is_none() {
+            self.refuse(content, |origin| ConfigError::MtaWithoutName { origin });
+        }
+        let Some((name, name_origin, name_line)) = name else { return };
+        match self.content.mtas.iter().find(|earlier| earlier.name == name) {
+            Some(earlier) => {
+                let first_line = earlier.name_line;
+                self.errors
+                    .push((name_line, ConfigError::SameMtaName { origin: name_origin, name, first_line }));
+            }
+            None => self.content.mtas.push(MtaTable { name, name_origin, name_line, settings: entries }),
+        }
+    }
+
+    /// One setting with its value, if it takes that; `full` is how an error calls it.
+    fn entry(
+        &mut self,
+        setting: &'static Setting,
+        full: &str,
+        key: &Key<'_>,
+        content: &Spanned<DeValue<'_>>,
+    ) -> Option<Entry> {
+        match value_of(content.get_ref()).and_then(|value| setting.check(&value).map(|()| value)) {
+            Ok(value) => Some(Entry { setting, value, origin: self.origin(self.line(key)) }),
+            Err(wrong) => {
+                self.refuse(key, |origin| bad_value(setting, full, origin, wrong));
+                None
+            }
+        }
+    }
+
+    fn refuse<T>(&mut self, at: &Spanned<T>, error: impl FnOnce(Origin) -> ConfigError) {
+        let line = self.line(at);
+        let error = error(self.origin(line));
+        self.errors.push((line, error));
     }
 }
 
-/// The error for a value that `setting` doesn't take.
-pub(super) fn bad_value(setting: &Setting, origin: Origin, wrong: String) -> ConfigError {
+/// The error for a value that `setting`, called `full`, doesn't take.
+pub(super) fn bad_value(setting: &Setting, full: &str, origin: Origin, wrong: String) -> ConfigError {
     let bound = setting.bound.to_string();
     // "is not <bound>" has said it already
     let want = if wrong.ends_with(&bound) && !bound.is_empty() {
@@ -111,7 +198,7 @@ pub(super) fn bad_value(setting: &Setting, origin: Origin, wrong: String) -> Con
     } else {
         format!("{}: {bound}", setting.kind.name())
     };
-    ConfigError::BadValue { origin, name: setting.full_name(), wrong, want }
+    ConfigError::BadValue { origin, name: full.to_owned(), wrong, want }
 }
 
 fn value_of(value: &DeValue<'_>) -> Result<Value, String> {

@@ -6,7 +6,9 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::error::{ConfigError, ConfigErrors};
+use super::error::{ConfigError, ConfigErrors, Side};
+use super::file::MtaTable;
+use super::mtas::{self, MtaEntry, mta_and_setting, mta_table, mta_table_own};
 use super::nearest::nearest_setting;
 use super::settings::{Config, GROUPS, broken_relations};
 use super::value::{Setting, Value};
@@ -75,7 +77,16 @@ impl<K: Into<OsString>, V: Into<OsString>, const N: usize> From<[(K, V); N]> for
 pub struct Request {
     /// `--config`.
     pub file: Option<PathBuf>,
-    overrides: Vec<(String, String, String)>,
+    overrides: Vec<Override>,
+}
+
+/// A setting that the command line sets.
+#[derive(Debug, Clone)]
+pub(super) struct Override {
+    /// `group.name`, or `mta.NAME.name`.
+    pub name: String,
+    pub value: String,
+    pub flag: String,
 }
 
 impl Request {
@@ -86,7 +97,8 @@ impl Request {
 
     /// Sets a setting, by its full name, from a flag such as `--connections`.
     pub fn set(&mut self, name: &str, value: impl ToString, flag: &str) -> &mut Self {
-        self.overrides.push((name.to_owned(), value.to_string(), flag.to_owned()));
+        let (name, value, flag) = (name.to_owned(), value.to_string(), flag.to_owned());
+        self.overrides.push(Override { name, value, flag });
         self
     }
 
@@ -129,16 +141,53 @@ impl Loaded {
         self.origins.insert(setting.full_name(), origin);
     }
 
-    fn put_text(&mut self, setting: &Setting, text: &str, origin: Origin) -> Result<(), ConfigError> {
-        let checked = setting.kind.parse(text).and_then(|value| setting.check(&value).map(|()| value));
-        match checked {
-            Ok(value) => {
-                self.put(setting, &value, origin);
-                Ok(())
-            }
-            Err(wrong) => Err(file::bad_value(setting, origin, wrong)),
-        }
+    /// What a `[[mta]]` table of the file, known by its name, can hold, with value and origin; what it
+    /// leaves out has the origin of the base value.
+    pub fn mta_values<'a>(
+        &'a self,
+        entry: &'a MtaEntry,
+    ) -> impl Iterator<Item = (&'static Setting, Value, Origin)> + 'a {
+        mta_table().map(|setting| {
+            let value = entry.value(setting.name).unwrap_or(Value::Unset);
+            (setting, value, self.entry_origin(&entry.name, setting.name))
+        })
     }
+
+    /// Whether the file has `[[mta]]` tables.
+    pub fn has_mta_tables(&self) -> bool {
+        self.config.mta_entries.iter().any(|entry| self.origins.contains_key(&entry_key(&entry.name, "name")))
+    }
+
+    /// Where the value of an entry's setting came from.
+    pub(super) fn entry_origin(&self, entry: &str, setting: &str) -> Origin {
+        let own = self.origins.get(&entry_key(entry, setting)).cloned();
+        own.unwrap_or_else(|| self.origin(&format!("mta.{setting}")))
+    }
+
+    pub(super) fn put_origin(&mut self, entry: &str, setting: &str, origin: Origin) {
+        self.origins.insert(entry_key(entry, setting), origin);
+    }
+
+    fn put_text(&mut self, setting: &Setting, text: &str, origin: Origin) -> Result<(), ConfigError> {
+        let value = checked(setting, text, &setting.full_name(), &origin)?;
+        self.put(setting, &value, origin);
+        Ok(())
+    }
+}
+
+fn entry_key(entry: &str, setting: &str) -> String {
+    format!("mta.{entry}.{setting}")
+}
+
+/// The value that `text` gives to a setting, which an error calls `full`.
+pub(super) fn checked(
+    setting: &Setting,
+    text: &str,
+    full: &str,
+    origin: &Origin,
+) -> Result<Value, ConfigError> {
+    let checked = setting.kind.parse(text).and_then(|value| setting.check(&value).map(|()| value));
+    checked.map_err(|wrong| file::bad_value(setting, full, origin.clone(), wrong))
 }
 
 /// Resolves the configuration.
@@ -148,30 +197,65 @@ impl Loaded {
 pub fn load(request: &Request, environment: &Environment) -> Result<Loaded, ConfigErrors> {
     let mut errors = Vec::new();
     let mut loaded = Loaded { config: Config::default(), file: None, origins: BTreeMap::new() };
+    let mut mtas = Vec::new();
     match find_file(request, environment) {
         Ok(Some((path, octets))) => {
-            read_file(&mut loaded, &path, octets, &mut errors);
+            mtas = read_file(&mut loaded, &path, octets, &mut errors);
             loaded.file = Some(path);
         }
         Ok(None) => {}
         Err(error) => errors.push(error),
     }
     read_environment(&mut loaded, environment, &mut errors);
-    for (name, value, flag) in &request.overrides {
-        let origin = Origin::CommandLine { flag: flag.clone() };
-        let done = match find_setting(name) {
-            Some(setting) => loaded.put_text(setting, value, origin),
-            None => Err(unknown(origin, name.clone())),
+    let (by_name, plain): (Vec<Override>, Vec<Override>) =
+        request.overrides.iter().cloned().partition(|given| mta_and_setting(&given.name).is_some());
+    for Override { name, value, flag } in plain {
+        let origin = Origin::CommandLine { flag };
+        let done = match find_setting(&name) {
+            Some(setting) => loaded.put_text(setting, &value, origin),
+            None => Err(unknown(origin, name)),
         };
         errors.extend(done.err());
     }
-    // relations between values of which one is wrong already would only mislead
-    if errors.is_empty() {
-        for (low, high, why) in broken_relations(&loaded.config) {
-            errors.push(ConfigError::Relation { low: side(&loaded, low), high: side(&loaded, high), why });
+    // what holds between values would only mislead where one of them is wrong already
+    let is_sound = |group: &str, errors: &[ConfigError]| errors.iter().all(|error| error.spares(group));
+    if is_sound("mta", &errors) {
+        mtas::resolve(&mut loaded, mtas, by_name, &mut errors);
+    }
+    let mut relations = broken(&loaded);
+    relations
+        .retain(|relation| [&relation.0, &relation.1].iter().all(|side| is_sound(side.group(), &errors)));
+    let relation = |(low, high, why)| ConfigError::Relation { low, high, why };
+    errors.extend(relations.into_iter().map(relation));
+    if errors.is_empty() { Ok(loaded) } else { Err(ConfigErrors(errors)) }
+}
+
+/// The relations over the settings at large, and over those of each `[[mta]]` where it has its own.
+fn broken(loaded: &Loaded) -> Vec<(Box<Side>, Box<Side>, &'static str)> {
+    let mut found = Vec::new();
+    for (low, high, why) in broken_relations(&loaded.config) {
+        let side = |full: &str| side(&loaded.config, full.to_owned(), full, loaded.origin(full));
+        found.push((side(low), side(high), why));
+    }
+    for entry in &loaded.config.mta_entries {
+        let own = |full: &str| {
+            let setting = full.strip_prefix("mta.")?;
+            let origin = loaded.origins.get(&entry_key(&entry.name, setting))?;
+            Some((entry_key(&entry.name, setting), origin.clone()))
+        };
+        let of_entry = Config { mta: entry.settings.clone(), ..loaded.config.clone() };
+        for (low, high, why) in broken_relations(&of_entry) {
+            if own(low).is_none() && own(high).is_none() {
+                continue;
+            }
+            let side = |full: &str| {
+                let (name, origin) = own(full).unwrap_or_else(|| (full.to_owned(), loaded.origin(full)));
+                side(&of_entry, name, full, origin)
+            };
+            found.push((side(low), side(high), why));
         }
     }
-    if errors.is_empty() { Ok(loaded) } else { Err(ConfigErrors(errors)) }
+    found
 }
 
 /// The file to read, with its octets. One that was asked for must be there; the others need not.
@@ -205,15 +289,25 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-fn read_file(loaded: &mut Loaded, path: &Path, octets: Vec<u8>, errors: &mut Vec<ConfigError>) {
+fn read_file(
+    loaded: &mut Loaded,
+    path: &Path,
+    octets: Vec<u8>,
+    errors: &mut Vec<ConfigError>,
+) -> Vec<MtaTable> {
     match String::from_utf8(octets) {
         Ok(text) => {
-            for entry in file::parse(path, &text, errors) {
+            let content = file::parse(path, &text, errors);
+            for entry in content.entries {
                 loaded.put(entry.setting, &entry.value, entry.origin);
             }
+            content.mtas
         }
-        Err(error) => errors
-            .push(ConfigError::NotUtf8 { path: path.to_owned(), offset: error.utf8_error().valid_up_to() }),
+        Err(error) => {
+            let offset = error.utf8_error().valid_up_to();
+            errors.push(ConfigError::NotUtf8 { path: path.to_owned(), offset });
+            Vec::new()
+        }
     }
 }
 
@@ -246,12 +340,16 @@ fn find_setting(full_name: &str) -> Option<&'static Setting> {
 }
 
 fn unknown(origin: Origin, name: String) -> ConfigError {
+    if let Some(own) = name.strip_prefix("mta.").filter(|own| mta_table_own().iter().any(|s| s.name == *own))
+    {
+        return ConfigError::OnlyInMtaTable { origin, name: own.to_owned() };
+    }
     let nearest = nearest_setting(&name);
     ConfigError::UnknownSetting { origin, name, nearest }
 }
 
-/// One side of a relation: name, value and origin.
-fn side(loaded: &Loaded, full_name: &str) -> String {
-    let value = full_name.split_once('.').and_then(|(group, name)| loaded.config.value(group, name));
-    format!("{full_name} = {} ({})", value.unwrap_or(Value::Unset), loaded.origin(full_name))
+/// One side of a relation: the setting `full` of `config`, called `name`.
+fn side(config: &Config, name: String, full: &str, origin: Origin) -> Box<Side> {
+    let value = full.split_once('.').and_then(|(group, name)| config.value(group, name));
+    Box::new(Side { name, value: value.unwrap_or(Value::Unset), origin })
 }

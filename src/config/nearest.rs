@@ -16,6 +16,24 @@ pub(super) fn nearest_setting(unknown: &str) -> Option<String> {
         .map(|(_, full)| full)
 }
 
+/// What a `[[mta]]` table can hold that is nearest to an unknown name.
+pub(super) fn nearest_mta_setting(unknown: &str) -> Option<&'static str> {
+    super::mtas::mta_table()
+        .map(|setting| (distance(unknown, setting.name), setting.name))
+        .min()
+        .filter(|(slips, name)| *slips <= name.len() / 3)
+        .map(|(_, name)| name)
+}
+
+/// The one of `known` nearest to an unknown choice.
+pub(super) fn nearest_choice<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    known
+        .map(|known| (distance(unknown, known), known))
+        .min()
+        .filter(|(slips, known)| *slips <= known.len() / 2)
+        .map(|(_, known)| known.to_owned())
+}
+
 /// The group nearest to an unknown one.
 pub(super) fn nearest_group(unknown: &str) -> Option<&'static str> {
     super::settings::GROUPS

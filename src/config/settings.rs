@@ -3,6 +3,8 @@
 //! Names end in their unit, then their bound. The first paragraph of a comment says what the setting is,
 //! the second why its default is what it is; both go into the sample file and the docs.
 
+use super::mtas::MtaEntry;
+use super::tls_mode::TlsMode;
 use super::value::{Bound, Field, OnDoubt, Setting, Value};
 use std::path::PathBuf;
 
@@ -12,7 +14,7 @@ settings! {
         /// Folder of the queue.
         ///
         /// Unset, it is /var/spool/infeed where that is ours to write, else infeed/spool in the user's
-        /// XDG state folder. `--spool` overrides it.
+        /// XDG state folder.
         dir: Option<PathBuf> = None, Bound::Path { example: "/var/spool/infeed" };
         /// Slices of SHA-1 space that `--slices` counts in.
         ///
@@ -52,8 +54,38 @@ settings! {
     mta: Mta {
         /// Where the MTA listens.
         ///
-        /// A local MTA: infeed looks up no MX and leaves the delivery to it.
-        address: String = "127.0.0.1:25", Bound::HostPort;
+        /// A local MTA: infeed looks up no MX and leaves the delivery to it. `unix:/path` is a
+        /// Unix-domain socket; an MTA on another host wants tls and auth_user.
+        address: String = "127.0.0.1:25", Bound::MtaAddress;
+        /// Whether the way to the MTA is encrypted.
+        ///
+        /// A local MTA needs none. `starttls` sends nothing to an MTA that doesn't offer it; `implicit`
+        /// is for ports that begin with TLS (465).
+        tls: TlsMode = TlsMode::Off, Bound::OneOf { names: TlsMode::NAMES };
+        /// PEM file of the root certificates that the MTA's certificate must lead to.
+        ///
+        /// Unset, it is the system's roots. An authority of one's own belongs here.
+        tls_ca_file: Option<PathBuf> = None, Bound::Path { example: "/etc/infeed/mta-root.pem" };
+        /// Name that the MTA's certificate must bear.
+        ///
+        /// Unset, it is the host of the address. A Unix-domain socket has none, and needs this.
+        tls_server_name: Option<String> = None, Bound::DomainName { example: "mail.example.org" };
+        /// Refuse an MTA whose certificate can't be trusted.
+        ///
+        /// Without it anybody between here and the MTA can read and change the mail: for rehearsals only.
+        tls_verify: bool = true, Bound::Any;
+        /// User name for AUTH (PLAIN or LOGIN).
+        ///
+        /// Unset, there is no AUTH: a local MTA knows its host. It goes over TLS or stays on this host.
+        auth_user: Option<String> = None, Bound::Line { example: "infeed" };
+        /// File that holds the password for AUTH: one line, readable by infeed's user alone.
+        ///
+        /// It is read again at each connect, so that the password can be changed while infeed runs.
+        auth_password_file: Option<PathBuf> = None, Bound::Path { example: "/etc/infeed/mta-password" };
+        /// Name of the systemd credential that holds the password for AUTH.
+        ///
+        /// Set by LoadCredential= in the unit; it counts where auth_password_file is not set.
+        auth_password_credential: Option<String> = None, Bound::FileName { example: "mta-password" };
         /// Infeeds: SMTP connections held open side by side.
         ///
         /// Eight saturate most MTAs on one disk; keep it below the MTA's own limit of processes.
@@ -106,6 +138,10 @@ settings! {
         ///
         /// RFC 5321 §4.5.3.2.6: ten minutes. Giving up earlier makes duplicates.
         final_dot_timeout_ms: u64 = 600_000, Bound::Range { min: 1, max: 3_600_000 };
+        /// Time without anything to send after which a connection is ended.
+        ///
+        /// An MTA ends it itself later (Postfix after 300 s), and less politely.
+        idle_timeout_ms: u64 = 30_000, Bound::Range { min: 1, max: 3_600_000 };
         /// First delay before a lost connection is made again.
         ///
         /// It doubles, with jitter, up to reconnect_delay_ms_max.
@@ -126,6 +162,10 @@ settings! {
         ///
         /// Long enough for a restart. The recipients stay pending.
         wait_s: u64 = 300, Bound::Range { min: 0, max: 604_800 };
+        /// Time after which the daemon calls again on an MTA that refused us as a whole; 0: never.
+        ///
+        /// A 5xx at the greeting or to AUTH touches no recipient; `infeed mta resume` calls at once.
+        pause_probe_s: u64 = 300, Bound::Range { min: 0, max: 86_400 };
     }
 
     /// When deferred recipients (4xx) are tried again.
@@ -172,6 +212,30 @@ settings! {
         shutdown_grace_ms: u64 = 30_000, Bound::Range { min: 0, max: 3_600_000 };
     }
 
+    /// When ended jobs go, with their message, recipients and report.
+    retention: Retention {
+        /// Days that an ended job is kept; 0 keeps it for ever.
+        ///
+        /// Long enough for a monthly look at the bounces. It is `serve` that removes, or `jobs prune`.
+        days: u64 = 30, Bound::Range { min: 0, max: 36_500 };
+        /// Files that are unlinked in a second, at most.
+        ///
+        /// A job of 10 million has 20,000 files: mail that is sent meanwhile needs the disk too.
+        unlinks_per_s_max: u64 = 1000, Bound::Range { min: 1, max: 1_000_000 };
+    }
+
+    /// How a running infeed is talked to.
+    control: Control {
+        /// A second control socket of the daemon, for people who may not read the spool.
+        ///
+        /// One in the spool's folder is always there, for the spool's owner alone.
+        socket: Option<PathBuf> = None, Bound::Path { example: "/run/infeed/control.sock" };
+        /// The group that may use that second socket.
+        ///
+        /// Unset, it is for the daemon's user alone. Whoever may use it can pause and cancel every job.
+        socket_group: Option<String> = None, Bound::Any;
+    }
+
     /// What a job does unless its submission says otherwise.
     job: Job {
         /// What becomes of a recipient when the connection is lost between the final dot and its reply.
@@ -189,12 +253,46 @@ relations! {
     spool.chunk_bytes_max <= spool.journal_segment_bytes: "the records of a chunk must fit a segment";
 }
 
-// These hold for the defaults only: an operator may have reasons to set them apart.
+// These hold for the defaults only: an operator may have reasons to set them apart. Related settings
+// that come later (idle times, retention) have their place here.
 const _: () = {
-    assert!(defaults::mta::recipients_per_transaction_max <= defaults::spool::chunk_recipients_max);
-    assert!(defaults::spool::journal_segment_bytes <= defaults::spool::free_bytes_min);
-    assert!(defaults::mta::wait_first_s <= defaults::mta::wait_s);
-    assert!(defaults::mta::refused_hold_ms <= defaults::mta::reconnect_delay_ms_max);
-    assert!(defaults::mta::connect_timeout_ms <= defaults::mta::banner_timeout_ms);
-    assert!(defaults::spool::slices.is_power_of_two());
+    use defaults::{catches, drain, mta, retry, spool};
+
+    // the queue on disk
+    assert!(spool::slices.is_power_of_two());
+    assert!(spool::journal_segment_bytes <= spool::free_bytes_min);
+    assert!(spool::chunk_recipients_max <= spool::progress_unsynced_max);
+    assert!(spool::progress_commit_ms < drain::shutdown_grace_ms);
+
+    // what is in flight at once: a transaction is cut from one chunk, and all of them may settle unsynced
+    assert!(mta::recipients_per_transaction_max <= spool::chunk_recipients_max);
+    assert!(mta::connections * mta::recipients_per_transaction_max <= spool::progress_unsynced_max);
+
+    // RFC 5321 §4.5.3.2 gives the least for each
+    assert!(mta::banner_timeout_ms >= 300_000);
+    assert!(mta::mail_timeout_ms >= 300_000);
+    assert!(mta::rcpt_timeout_ms >= 300_000);
+    assert!(mta::data_timeout_ms >= 120_000);
+    assert!(mta::content_timeout_ms >= 180_000);
+    assert!(mta::final_dot_timeout_ms >= 600_000);
+    assert!(mta::ehlo_timeout_ms >= mta::mail_timeout_ms);
+    assert!(mta::connect_timeout_ms <= mta::banner_timeout_ms);
+
+    // an MTA that is away is tried several times before it is given up
+    assert!(mta::wait_first_s <= mta::wait_s);
+    assert!(mta::refused_hold_ms <= mta::reconnect_delay_ms_max);
+    assert!(mta::reconnect_delay_ms_min * 10 <= mta::wait_first_s * 1000);
+    assert!(mta::reconnect_delay_ms_max * 5 <= mta::wait_s * 1000);
+
+    // a recipient is not due again before the MTA that deferred it takes connections; §4.5.4.1: four days
+    assert!(mta::refused_hold_ms <= retry::delay_s_min * 1000);
+    assert!(retry::expire_after_s >= 4 * 86_400);
+    assert!(retry::delay_s_max <= catches::again_window_s);
+
+    // the breaker trips within the first chunk, and before a list that nobody has to confirm is used up
+    assert!(catches::breaker_recipients_min <= spool::chunk_recipients_max);
+    assert!(catches::breaker_recipients_min <= catches::confirm_recipients_min);
+
+    // below Postfix's smtpd_timeout: we hang up first
+    assert!(mta::idle_timeout_ms < 300_000);
 };

@@ -3,6 +3,9 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 
+mod mtas;
+mod sound;
+
 fn load_text(text: &str) -> Result<Loaded, ConfigErrors> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("infeed.toml");
@@ -87,7 +90,7 @@ fn a_bad_value_is_refused_with_what_the_setting_takes() {
         messages("spool.slices = 12\nmta.address = 'localhost'\nmta.connections = '8'\njob.on_doubt = 'x'"),
         [
             "infeed.toml:1: spool.slices: 12 is not a power of two, at most 256",
-            "infeed.toml:2: mta.address: \"localhost\" is not host:port, or [IPv6]:port",
+            "infeed.toml:2: mta.address: \"localhost\" is not host:port, [IPv6]:port or unix:/path",
             "infeed.toml:3: mta.connections: \"8\" is no integer; it takes integer: 1 to 1000",
             "infeed.toml:4: job.on_doubt: \"x\" is not \"resend\" or \"hold\"",
         ]
@@ -200,7 +203,7 @@ fn the_spool_is_the_flags_then_the_settings_then_the_machines_then_the_users() {
 
 #[test]
 fn host_port_and_helo_names_are_told_from_rubbish() {
-    let host_port = |text: &str| Bound::HostPort.holds(&Value::Text(text.into()));
+    let host_port = |text: &str| Bound::MtaAddress.holds(&Value::Text(text.into()));
     for good in ["127.0.0.1:25", "localhost:2525", "[::1]:25", "mail.example.org:65535"] {
         assert!(host_port(good), "{good}");
     }
@@ -208,6 +211,18 @@ fn host_port_and_helo_names_are_told_from_rubbish() {
         ["", ":25", "localhost", "localhost:", "localhost:0", "localhost:65536", "::1:25", "a b:25", "a:+5"]
     {
         assert!(!host_port(bad), "{bad}");
+    }
+    let mta = |text: &str| Bound::MtaAddress.holds(&Value::Text(text.into()));
+    for good in ["127.0.0.1:25", "[::1]:25", "unix:/var/spool/postfix/public/infeed"] {
+        assert!(mta(good), "{good}");
+    }
+    for bad in ["unix:", "unix:run/mta", "unix:/a\0b", "/var/run/mta", "localhost"] {
+        assert!(!mta(bad), "{bad}");
+    }
+    let file_name = |text: &str| Bound::FileName { example: "" }.holds(&Value::Text(text.into()));
+    assert!(file_name("mta-password"));
+    for bad in ["", ".", "..", "../shadow", "a/b"] {
+        assert!(!file_name(bad), "{bad}");
     }
     let helo = |text: &str| Bound::DomainName { example: "" }.holds(&Value::Text(text.into()));
     for good in ["host", "lists.example.org", "[192.0.2.1]", "[IPv6:2001:db8::1]"] {

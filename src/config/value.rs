@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::text::{MTA_NAME_LEN_MAX, is_helo_name, is_mta_address, is_mta_name};
+
 /// A setting's value, of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
@@ -92,8 +94,18 @@ pub enum Bound {
     PowerOfTwo {
         max: u64,
     },
-    /// `host:port` or `[IPv6]:port`.
-    HostPort,
+    /// `host:port`, `[IPv6]:port`, or `unix:` and an absolute path.
+    MtaAddress,
+    /// What an MTA can be called: letters, digits, `-`, `_` and `.`, the first a letter or digit; not `sink`.
+    MtaName,
+    /// The name of a file, without a folder.
+    FileName {
+        example: &'static str,
+    },
+    /// A line of text, not empty, with no control characters.
+    Line {
+        example: &'static str,
+    },
     /// A name fit for EHLO: letters, digits, hyphens and dots, or an address literal.
     DomainName {
         example: &'static str,
@@ -113,7 +125,15 @@ impl fmt::Display for Bound {
             Bound::Any => Ok(()),
             Bound::Range { min, max } => write!(f, "{min} to {max}"),
             Bound::PowerOfTwo { max } => write!(f, "a power of two, at most {max}"),
-            Bound::HostPort => f.write_str("host:port, or [IPv6]:port"),
+            Bound::MtaAddress => f.write_str("host:port, [IPv6]:port or unix:/path"),
+            Bound::MtaName => {
+                write!(
+                    f,
+                    "1 to {MTA_NAME_LEN_MAX} letters, digits, \"-\", \"_\" or \".\", other than \"sink\""
+                )
+            }
+            Bound::FileName { .. } => f.write_str("a file's name, without a folder"),
+            Bound::Line { .. } => f.write_str("a line of text"),
             Bound::DomainName { .. } => f.write_str("a domain name, or an address literal in [ ]"),
             Bound::Path { .. } => f.write_str("an absolute path"),
             Bound::OneOf { names } => {
@@ -133,44 +153,24 @@ impl Bound {
             (_, Value::Unset) | (Bound::Any, _) => true,
             (Bound::Range { min, max }, Value::Integer(n)) => (min..=max).contains(&n),
             (Bound::PowerOfTwo { max }, Value::Integer(n)) => n.is_power_of_two() && n <= max,
-            (Bound::HostPort, Value::Text(text)) => is_host_port(text),
+            (Bound::MtaAddress, Value::Text(text)) => is_mta_address(text),
+            (Bound::MtaName, Value::Text(text)) => is_mta_name(text),
+            (Bound::FileName { .. }, Value::Text(text)) => {
+                !matches!(text.as_str(), "" | "." | "..") && !text.contains(['/', '\0'])
+            }
+            (Bound::Line { .. }, Value::Text(text)) => {
+                !text.is_empty() && !text.contains(|c: char| c.is_control())
+            }
             (Bound::DomainName { .. }, Value::Text(text)) => is_helo_name(text),
-            (Bound::Path { .. }, Value::Text(text)) => text.starts_with('/') && !text.contains('\0'),
+            (Bound::Path { .. }, Value::Text(text)) => is_absolute_path(text),
             (Bound::OneOf { names }, Value::Text(text)) => names.contains(&text.as_str()),
             _ => false,
         }
     }
 }
 
-fn is_host_port(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else { return false };
-    let host_is_good = match host.strip_prefix('[') {
-        Some(literal) => literal.strip_suffix(']').is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok()),
-        None => is_domain_name(host),
-    };
-    host_is_good && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0)
-}
-
-fn is_helo_name(text: &str) -> bool {
-    match text.strip_prefix('[') {
-        Some(literal) => literal.strip_suffix(']').is_some_and(|ip| {
-            let v6 = ip.strip_prefix("IPv6:").map(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok());
-            v6.unwrap_or_else(|| ip.parse::<std::net::Ipv4Addr>().is_ok())
-        }),
-        None => is_domain_name(text),
-    }
-}
-
-/// RFC 5321 §4.1.2 with underscores let through: hosts with them exist.
-fn is_domain_name(text: &str) -> bool {
-    text.len() <= 255
-        && text.split('.').all(|label| {
-            !label.is_empty()
-                && label.len() <= 63
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        })
+fn is_absolute_path(text: &str) -> bool {
+    text.starts_with('/') && !text.contains('\0')
 }
 
 /// One setting, as the table holds it.
@@ -189,6 +189,29 @@ impl Setting {
     /// `group.name`.
     pub fn full_name(&self) -> String {
         format!("{}.{}", self.group, self.name)
+    }
+
+    /// What it is: one sentence or two.
+    pub fn what(&self) -> String {
+        self.paragraph(0)
+    }
+
+    /// Why its default is what it is, or what happens without one.
+    pub fn why(&self) -> String {
+        self.paragraph(1)
+    }
+
+    fn paragraph(&self, number: usize) -> String {
+        let paragraph = self.doc.trim().split("\n\n").nth(number).unwrap_or_default();
+        paragraph.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    }
+
+    /// What values it takes.
+    pub fn takes(&self) -> String {
+        match self.bound {
+            Bound::Any => self.kind.name().to_owned(),
+            bound => bound.to_string(),
+        }
     }
 
     /// The environment variable that sets it.

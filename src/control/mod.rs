@@ -1,44 +1,32 @@
-//! Shutdown: what SIGTERM and SIGINT mean.
+//! How a running infeed is talked to: signals, the control socket, systemd.
 //!
-//! The first one asks the drain to stop: no more work is taken, transactions in flight end, their
-//! outcomes are synced. The second one ends the process at once, which is as safe as a crash: whatever
-//! may go twice is marked by the next start. Errors: `io::Error` where a handler can't be installed.
+//! | file | is |
+//! | --- | --- |
+//! | `signals` | SIGTERM and SIGINT end a run in order, SIGHUP reloads |
+//! | `socket` | where the control socket is, who may use it; both ends of it |
+//! | `protocol` | what is asked and answered: a line of JSON each |
+//! | `server` | the owner's end: changes of state go through the run |
+//! | `client` | the commands' end |
+//! | `status` | what `status` tells, with an owner and without |
+//! | `notify` | readiness, watchdog and reload, as systemd wants to hear of them |
+//!
+//! Whoever owns slices (`serve`, but also `drain` and `send`) listens on a socket in the spool's folder,
+//! so that commands act through it. Guarantees: a request that is answered `ok` has been carried out and
+//! is durable; one whose connection breaks may have been. Errors: [`ControlError`].
 
-use std::io;
-use std::time::{Duration, Instant};
+mod client;
+mod error;
+pub mod notify;
+mod protocol;
+mod server;
+mod signals;
+mod socket;
+mod status;
 
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
-
-/// Signals this close together are one.
-const ONE_BREATH: Duration = Duration::from_millis(100);
-
-/// Becomes true at the first SIGTERM or SIGINT; at the second one the process exits with
-/// `second_exit_code`. Runs within a tokio runtime.
-///
-/// # Errors
-/// The handlers can't be installed.
-pub fn stop_on_signals(second_exit_code: u8) -> io::Result<watch::Receiver<bool>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let (stop, stopped) = watch::channel(false);
-    tokio::spawn(async move {
-        let mut first: Option<Instant> = None;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            // `timeout` and terminals signal a process and its group in one breath: that is one signal
-            if first.is_some_and(|at| at.elapsed() < ONE_BREATH) {
-                continue;
-            }
-            first.get_or_insert_with(Instant::now);
-            if stop.send_replace(true) {
-                std::process::exit(second_exit_code.into());
-            }
-            tracing::info!("stopping: transactions in flight are finished; a second signal exits at once");
-        }
-    });
-    Ok(stopped)
-}
+pub use client::Client;
+pub use error::ControlError;
+pub use protocol::{AllPaused, JobCounts, Reply, Request, Went};
+pub use server::{Desk, Served, serve};
+pub use signals::{hangups, stop_on_signals};
+pub use socket::{Listening, Place};
+pub use status::{Backlog, JobLine, JobsByState, MtaLine, OwnerLine, PausedLine, SpaceLine, Status};

@@ -1,14 +1,23 @@
 //! What an infeed needs to know of the settings: resolved, no defaults hidden elsewhere.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::transaction::Stage;
+use crate::config::TlsMode;
 
-/// Settings of a pool of infeeds to one MTA.
-#[derive(Debug, Clone)]
+/// Settings of a pool of infeeds to one MTA. Holds no secret, only where one is kept: equal settings are
+/// no word about equal secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InfeedConfig {
-    /// `host:port`, `ADDR:port` or `[ADDR]:port` of the MTA; a name is looked up at each connect.
+    /// `host:port`, `ADDR:port` or `[ADDR]:port` of the MTA, where a name is looked up at each connect; or
+    /// `unix:PATH`, a Unix-domain socket.
     pub address: String,
+    pub tls: TlsConfig,
+    /// Who we say we are; `None`: no AUTH.
+    pub auth: Option<AuthConfig>,
+    /// A session with nothing to send for so long says QUIT; another one is opened when there is something.
+    pub idle_timeout_ms: u64,
     /// Infeeds, each one SMTP connection; at least 1.
     pub connections: usize,
     /// Our name in EHLO: a domain, or an address literal in brackets.
@@ -28,6 +37,42 @@ pub struct InfeedConfig {
     pub rate_hold_ms: u64,
     /// Write `[content . MAIL RCPT… DATA]` in one group where the MTA lets us.
     pub group_across_dot: bool,
+}
+
+/// TLS to the MTA.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    pub mode: TlsMode,
+    /// PEM file of the roots that the MTA's certificate must lead to; `None`: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The name that the certificate must bear; `None`: the host of the address.
+    pub server_name: Option<String>,
+    /// `false` takes any certificate: for rehearsals alone.
+    pub verify: bool,
+}
+
+impl Default for TlsConfig {
+    fn default() -> Self {
+        Self { mode: TlsMode::Off, ca_file: None, server_name: None, verify: true }
+    }
+}
+
+/// Who we say we are, by AUTH PLAIN or LOGIN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthConfig {
+    pub user: String,
+    pub password: PasswordSource,
+}
+
+/// Where the password is kept. It is read at each connect, so that it can be changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PasswordSource {
+    /// A file of one line.
+    File(PathBuf),
+    /// A file of this name in `$CREDENTIALS_DIRECTORY`, where systemd puts credentials.
+    Credential(String),
+    /// Nobody said: an error at the first connect.
+    Missing,
 }
 
 /// How long each phase may take (RFC 5321 §4.5.3.2), in milliseconds.
@@ -69,7 +114,8 @@ impl Timeouts {
         match stage {
             Stage::Connect => self.connect_ms,
             Stage::Banner => self.banner_ms,
-            Stage::Ehlo => self.ehlo_ms,
+            Stage::Ehlo | Stage::StartTls | Stage::Auth => self.ehlo_ms,
+            Stage::Tls => self.connect_ms,
             Stage::Mail => self.mail_ms,
             Stage::Rcpt => self.rcpt_ms,
             Stage::Data => self.data_ms,
@@ -82,6 +128,9 @@ impl Default for InfeedConfig {
     fn default() -> Self {
         Self {
             address: "127.0.0.1:25".into(),
+            tls: TlsConfig::default(),
+            auth: None,
+            idle_timeout_ms: 30_000,
             connections: 4,
             helo_name: "localhost".into(),
             messages_per_connection_max: 1_000,
@@ -102,6 +151,11 @@ impl InfeedConfig {
     pub fn reconnect_delay(&self, failures: u32) -> Duration {
         let doubled = self.reconnect_delay_ms_min.saturating_mul(1 << failures.saturating_sub(1).min(20));
         jitter_down(doubled.min(self.reconnect_delay_ms_max))
+    }
+
+    /// The same to another MTA, the built-in sink, which speaks neither TLS nor AUTH.
+    pub fn for_sink(self) -> Self {
+        Self { tls: TlsConfig::default(), auth: None, ..self }
     }
 
     /// `connect_refused_hold_ms` and up to half of it more.

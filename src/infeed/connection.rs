@@ -1,23 +1,22 @@
 //! One infeed's life: connect, shake hands, drain, rotate; after a failure wait and begin anew.
 //!
 //! Ends when there is no more work or the pool stops. Fails in no other way: errors go to the status.
+//! Never holds a transaction for longer than [`WAITED_MAX`] without a session to send it on.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::dialogue::{Dialogue, End};
 use super::error::InfeedError;
-use super::handshake;
 use super::lent::Lent;
-use super::state::Shared;
-use super::transaction::{Said, Work};
-use super::verdict::{self, Context, Mta};
+use super::state::{Connecting, Shared};
+use super::transaction::{Capabilities, Work};
+use super::verdict;
 use super::wire::Wire;
 
-/// A transaction that waited longer than this for its connection goes back: its job may have been
-/// paused meanwhile.
+/// A transaction that waits longer than this for its connection goes back: another MTA may take it, and
+/// its job may be paused meanwhile.
 const WAITED_MAX: Duration = Duration::from_millis(500);
 
 /// Runs one infeed to its end. It connects only when there is something to send: a small job opens no
@@ -25,43 +24,44 @@ const WAITED_MAX: Duration = Duration::from_millis(500);
 pub async fn run<W: Work>(work: Arc<W>, shared: Arc<Shared>) {
     // Sessions in a row that ended badly without one message accepted.
     let mut failures = 0u32;
-    while let Some(connecting) = shared.admit_connect().await {
+    while let Some(mut connecting) = shared.admit_connect().await {
         let capabilities = shared.last_capabilities();
         let transaction = tokio::select! {
-            transaction = work.next(&capabilities) => transaction,
+            biased;
             () = shared.stopped() => return,
+            // A transaction that is at hand stays where it is.
+            () = shared.admission_to_connect_over() => continue,
+            transaction = work.next(&capabilities) => transaction,
         };
         let Some(transaction) = transaction else {
             shared.drained();
             return;
         };
-        let lent = Lent::new(work.clone(), transaction);
-        let begun = Instant::now();
+        let mut lent = Some(Lent::new(work.clone(), transaction));
         let opened = tokio::select! {
-            opened = handshake::open(&shared.config) => opened,
+            opened = open(&shared, &mut connecting, &mut lent) => opened,
             () = shared.stopped() => return,
         };
-        let (stream, mut capabilities) = match opened {
+        let (wire, mut capabilities) = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                let (mta, said) = judge(&error, shared.status().established);
+                let (mta, said) = verdict::on_no_session(&error, shared.status().established);
                 tracing::debug!(%error, ?mta, "no session");
                 connecting.failed(&error, mta, &said);
                 // Not tried; after the failure is known, so that nobody connects for it at once.
-                lent.settle();
+                drop(lent);
                 continue;
             }
         };
         let established = connecting.established();
         shared.learned(&mut capabilities);
         shared.offered(&capabilities);
-        let wire = Wire::new(stream, shared.config.timeouts);
         let dialogue = Dialogue::new(wire, work.clone(), shared.clone(), capabilities, failures > 0);
-        let (end, accepted) = dialogue.run((begun.elapsed() <= WAITED_MAX).then_some(lent)).await;
+        let (end, accepted) = dialogue.run(lent).await;
         drop(established);
         match end {
             End::Drained | End::Stopped => return,
-            End::Rotate => failures = 0,
+            End::Rotate | End::Idle => failures = 0,
             End::Closed(error) => {
                 tracing::debug!(%error, accepted, "a session ended");
                 shared.error(&error);
@@ -75,15 +75,17 @@ pub async fn run<W: Work>(work: Arc<W>, shared: Arc<Shared>) {
     }
 }
 
-/// What a failed connect or handshake means for the MTA.
-fn judge(error: &InfeedError, sessions_live: usize) -> (Mta, Said) {
-    match error {
-        InfeedError::Said { stage, said } => {
-            (verdict::on_reply(*stage, said, &Context::default()).mta, said.clone())
-        }
-        error => {
-            let said = Said { code: 421, text: error.to_string() };
-            (verdict::on_connect_failed(sessions_live), said)
-        }
+/// Opens a session. A transaction that would wait too long for it is given back meanwhile.
+async fn open<W: Work>(
+    shared: &Arc<Shared>,
+    connecting: &mut Connecting,
+    lent: &mut Option<Lent<W>>,
+) -> Result<(Wire, Capabilities), InfeedError> {
+    let mut opening = pin!(shared.opener.open(&shared.config));
+    if let Ok(opened) = tokio::time::timeout(WAITED_MAX, &mut opening).await {
+        return opened;
     }
+    connecting.gives_back();
+    drop(lent.take());
+    opening.await
 }

@@ -8,6 +8,9 @@
 mod replies;
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
 
 use super::envelope::{self, Commands};
 use super::error::InfeedError;
@@ -25,6 +28,8 @@ pub enum End {
     Stopped,
     /// As many messages as one connection may carry.
     Rotate,
+    /// There was nothing to send for a while.
+    Idle,
     /// The connection is of no use any more; it was not said goodbye.
     Closed(InfeedError),
 }
@@ -108,8 +113,12 @@ impl<W: Work> Dialogue<W> {
     /// Runs until the session ends, and says QUIT where that is in order. `first` goes out at once,
     /// unless the MTA is held meanwhile. Gives the reason and the number of messages accepted.
     pub async fn run(mut self, first: Option<Lent<W>>) -> (End, usize) {
-        let mut step = match first {
-            Some(first) if self.shared.may_begin() => Step::Begin(first),
+        let mut step = match first.map(|first| (self.shared.try_admit_transaction(), first)) {
+            Some((Ok(Admission::Go), first)) => Step::Begin(first),
+            Some((Ok(Admission::Probe), first)) => {
+                self.probing = true;
+                Step::Begin(first)
+            }
             _ => Step::Idle,
         };
         let end = loop {
@@ -140,7 +149,18 @@ impl<W: Work> Dialogue<W> {
         if self.rotate || self.messages >= self.shared.messages_max() {
             return Step::End(End::Rotate);
         }
-        match self.shared.admit_transaction().await {
+        let idle_end = Instant::now() + Duration::from_millis(self.shared.config.idle_timeout_ms);
+        let admission = if self.shared.may_begin() {
+            Admission::Go
+        } else {
+            tokio::select! {
+                biased;
+                admission = self.shared.admit_transaction() => admission,
+                error = self.wire.idle_end() => return Step::End(End::Closed(error)),
+                () = sleep_until(idle_end) => return Step::End(End::Idle),
+            }
+        };
+        match admission {
             Admission::Stop => return Step::End(End::Stopped),
             Admission::Probe => self.probing = true,
             Admission::Go => (),
@@ -149,23 +169,25 @@ impl<W: Work> Dialogue<W> {
         if let Some(transaction) = self.work.try_next(&self.capabilities) {
             return Step::Begin(Lent::new(self.work.clone(), transaction));
         }
-        loop {
-            tokio::select! {
-                biased;
-                transaction = self.work.next(&self.capabilities) => return match transaction {
-                    Some(transaction) => Step::Begin(Lent::new(self.work.clone(), transaction)),
-                    None => {
-                        self.shared.drained();
-                        Step::End(End::Drained)
-                    }
-                },
-                () = self.shared.stopped() => return Step::End(End::Stopped),
-                () = self.wire.idle_end() => (),
-            }
-            if let Err(error) = self.wire.check_idle() {
-                return Step::End(End::Closed(error));
-            }
+        let transaction = tokio::select! {
+            biased;
+            // What is at hand stays there for another MTA; admission is asked for anew.
+            () = self.shared.admission_of_sessions_over(self.probing) => return Step::Idle,
+            transaction = self.work.next(&self.capabilities) => transaction,
+            error = self.wire.idle_end() => return Step::End(End::Closed(error)),
+            () = sleep_until(idle_end) => return Step::End(End::Idle),
+        };
+        let Some(transaction) = transaction else {
+            self.shared.drained();
+            return Step::End(End::Drained);
+        };
+        let lent = Lent::new(self.work.clone(), transaction);
+        if self.probing || self.shared.may_begin() {
+            return Step::Begin(lent);
         }
+        // Held or paused in the moment that it came.
+        lent.settle();
+        Step::Idle
     }
 
     /// The next transaction for the group that a final dot opens, its commands encoded; only when one is

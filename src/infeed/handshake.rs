@@ -1,54 +1,145 @@
-//! From a TCP connection to a session that may send: greeting and EHLO, which async-smtp speaks.
+//! From an address to a session that may send: connect, greeting, EHLO, and TLS and AUTH as the settings
+//! ask.
 //!
-//! async-smtp 0.10 keeps the EHLO reply to itself, knows no timeouts and no bound on a reply, and writes
-//! to its log what it says (nothing collects that log here). So it speaks through [`Ear`], which bounds,
-//! times and records what passes; the record is read with our own parser, for the keywords and for the
-//! verdict. Then the bare stream is taken over. Errors: any of [`InfeedError`], at `Connect`, `Banner` or
-//! `Ehlo`; no recipient is touched by any of them.
+//! Greeting and EHLO are spoken by async-smtp 0.10, which keeps the EHLO reply to itself, knows no
+//! timeouts and no bound on a reply, and writes to its log what it says (nothing collects that log here).
+//! So it speaks through [`Ear`], which bounds, times and records what passes; the record is read with our
+//! own parser, for the keywords and for the verdict. Then the bare stream is taken over: STARTTLS and AUTH
+//! are ours, for what async-smtp makes of them (see `auth`).
+//!
+//! Guarantees: with `tls` set, nothing but EHLO, STARTTLS and QUIT goes out in clear text, and nothing
+//! that was said in clear text counts once TLS stands: EHLO is said again, and only its second reply is
+//! believed. Errors: any of [`InfeedError`] up to `Auth`; no recipient is touched by any of them.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_smtp::extension::ClientId;
 use async_smtp::{SmtpClient, SmtpTransport};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::auth::{self, Mechanisms};
 use super::config::InfeedConfig;
 use super::error::InfeedError;
 use super::reply::{self, REPLY_OCTETS_MAX, Reply};
-use super::transaction::{Capabilities, Stage};
+use super::stream::{Socket, Stream};
+use super::tls::TlsClient;
+use super::transaction::{Capabilities, Said, Stage};
+use super::wire::Wire;
+use crate::config::TlsMode;
 
-/// Connects, waits for the greeting and says EHLO. Gives the bare stream and what the MTA offers.
-pub async fn open(config: &InfeedConfig) -> Result<(TcpStream, Capabilities), InfeedError> {
-    let stream = connect(config).await?;
-    greet(stream, config).await
+/// What opening sessions needs beside the settings; one for a pool.
+#[derive(Default)]
+pub struct Opener {
+    tls: TlsClient,
+    /// The password's file was warned of.
+    warned: AtomicBool,
 }
 
-async fn connect(config: &InfeedConfig) -> Result<TcpStream, InfeedError> {
+/// What EHLO told.
+struct Offered {
+    capabilities: Capabilities,
+    starttls: bool,
+    mechanisms: Mechanisms,
+}
+
+impl Opener {
+    /// Opens a session. Gives the wire, with nothing unread, and what the MTA offers.
+    pub async fn open(&self, config: &InfeedConfig) -> Result<(Wire, Capabilities), InfeedError> {
+        // Files are read before the connect: one that can't be is no reason to trouble the MTA.
+        let login = match &config.auth {
+            Some(auth) => Some((&auth.user, auth::password(auth, config, &self.warned).await?)),
+            None => None,
+        };
+        let mut tls = self.tls.prepare(config).await?;
+        let socket = connect(config).await?;
+        auth::may_be_said(config, socket.is_local())?;
+        let stream = match tls.take_if(|_| config.tls.mode == TlsMode::Implicit) {
+            Some(tls) => self.tls.secure(tls, socket, config).await?,
+            None => Stream::Clear(socket),
+        };
+        let (stream, mut offered) = greet(stream, config, true).await?;
+        let mut wire = Wire::new(stream, config.timeouts);
+        if let Some(tls) = tls {
+            if !offered.starttls {
+                wire.quit().await;
+                return Err(InfeedError::StartTlsNotOffered { address: config.address.clone() });
+            }
+            let socket = start_tls(wire).await?;
+            let stream = self.tls.secure(tls, socket, config).await?;
+            let (stream, offered_now) = greet(stream, config, false).await?;
+            (wire, offered) = (Wire::new(stream, config.timeouts), offered_now);
+        }
+        if let Some((user, password)) = login {
+            let done = auth::authenticate(&mut wire, config, user, &password, &offered.mechanisms).await;
+            if let Err(error) = done {
+                if matches!(error, InfeedError::NoMechanism { .. } | InfeedError::Said { .. }) {
+                    wire.quit().await;
+                }
+                return Err(error);
+            }
+        }
+        Ok((wire, offered.capabilities))
+    }
+}
+
+async fn connect(config: &InfeedConfig) -> Result<Socket, InfeedError> {
     let failed = |source| InfeedError::Connect { address: config.address.clone(), source };
     let timeout_ms = config.timeouts.connect_ms;
-    let stream = timeout(Duration::from_millis(timeout_ms), TcpStream::connect(config.address.as_str()))
+    let connecting = async {
+        match config.address.strip_prefix("unix:") {
+            Some(path) => UnixStream::connect(path).await.map(Socket::Unix),
+            None => {
+                let stream = TcpStream::connect(config.address.as_str()).await?;
+                stream.set_nodelay(true)?;
+                Ok(Socket::Tcp(stream))
+            }
+        }
+    };
+    timeout(Duration::from_millis(timeout_ms), connecting)
         .await
         .map_err(|_| {
             failed(io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {timeout_ms} ms")))
         })?
-        .map_err(failed)?;
-    stream.set_nodelay(true).map_err(failed)?;
-    Ok(stream)
+        .map_err(failed)
 }
 
-async fn greet(stream: TcpStream, config: &InfeedConfig) -> Result<(TcpStream, Capabilities), InfeedError> {
+/// STARTTLS (RFC 3207): the socket, at the place where TLS begins.
+async fn start_tls(mut wire: Wire) -> Result<Socket, InfeedError> {
+    let stage = Stage::StartTls;
+    let said = wire.ask(stage, b"STARTTLS\r\n").await?;
+    match said.code {
+        220 => (),
+        400.. => {
+            wire.quit().await;
+            return Err(InfeedError::Said { stage, said });
+        }
+        _ => {
+            let Said { code, text } = said;
+            return Err(InfeedError::Unexpected { stage, code, text });
+        }
+    }
+    match wire.into_stream(stage)? {
+        Stream::Clear(socket) => Ok(socket),
+        Stream::Tls(_) => unreachable!("STARTTLS is said in clear text"),
+    }
+}
+
+/// Waits for the greeting, where one is `due`, and says EHLO.
+async fn greet(stream: Stream, config: &InfeedConfig, due: bool) -> Result<(Stream, Offered), InfeedError> {
     let ear = Ear::new(stream, config);
     let client = SmtpClient::new().hello_name(ClientId::new(config.helo_name.clone()));
+    let client = if due { client } else { client.without_greeting() };
     // The transport swallows the ear when it fails, hence the record that outlives it.
     let record = ear.record.clone();
     let spoken = SmtpTransport::new(client, ear).await;
     let heard = record.take();
-    let stage = if heard.ehlo_at.is_some() { Stage::Ehlo } else { Stage::Banner };
+    let stage = if heard.ehlo_at.is_some() || !due { Stage::Ehlo } else { Stage::Banner };
     let octets = &heard.octets[heard.ehlo_at.unwrap_or(0)..];
     let reply = reply::parse(octets).map_err(|source| InfeedError::BadReply { stage, source })?;
     match (spoken, reply) {
@@ -59,7 +150,7 @@ async fn greet(stream: TcpStream, config: &InfeedConfig) -> Result<(TcpStream, C
                 let text = String::from_utf8_lossy(&octets[len..]).chars().take(64).collect();
                 return Err(InfeedError::Unsolicited { stage, text });
             }
-            Ok((ear.stream, capabilities(&reply)))
+            Ok((ear.stream, offered(&reply)))
         }
         (spoken, _) => Err(match heard.failure {
             Some(Failure::Timeout(timeout_ms)) => InfeedError::Timeout { stage, timeout_ms },
@@ -76,22 +167,31 @@ async fn greet(stream: TcpStream, config: &InfeedConfig) -> Result<(TcpStream, C
 }
 
 /// The keywords of an EHLO reply (RFC 5321 §4.1.1.1), case-insensitive, unknown ones passed over.
-fn capabilities(reply: &Reply<'_>) -> Capabilities {
+fn offered(reply: &Reply<'_>) -> Offered {
+    let (mut starttls, mut mechanisms) = (false, Vec::new());
     let mut capabilities = Capabilities { recipients_max: usize::MAX, ..Capabilities::default() };
     for line in reply.lines().skip(1) {
         let Ok(line) = std::str::from_utf8(line) else { continue };
         let mut words = line.split_ascii_whitespace();
-        match words.next().unwrap_or_default().to_ascii_uppercase().as_str() {
+        let keyword = words.next().unwrap_or_default().to_ascii_uppercase();
+        // `AUTH=PLAIN LOGIN`, as servers of the last century wrote it
+        if let Some(first) = keyword.strip_prefix("AUTH=") {
+            mechanisms.extend([first].into_iter().chain(words).map(str::to_owned));
+            continue;
+        }
+        match keyword.as_str() {
             "PIPELINING" => capabilities.pipelining = true,
             "8BITMIME" => capabilities.eight_bit_mime = true,
             "SMTPUTF8" => capabilities.smtputf8 = true,
             "DSN" => capabilities.dsn = true,
             "ENHANCEDSTATUSCODES" => capabilities.enhanced_status_codes = true,
             "SIZE" => capabilities.size = Some(words.next().and_then(|n| n.parse().ok()).unwrap_or(0)),
+            "STARTTLS" => starttls = true,
+            "AUTH" => mechanisms.extend(words.map(str::to_owned)),
             _ => (),
         }
     }
-    capabilities
+    Offered { capabilities, starttls, mechanisms: Mechanisms(mechanisms) }
 }
 
 /// What passed, shared with whoever outlives the transport.
@@ -127,7 +227,7 @@ impl Record {
 /// with the first write. Octets above 127 are shown to async-smtp as `?`: it would take a Latin-1
 /// greeting for an I/O error.
 struct Ear {
-    stream: TcpStream,
+    stream: Stream,
     record: Record,
     buffer: Vec<u8>,
     taken: usize,
@@ -137,7 +237,7 @@ struct Ear {
 }
 
 impl Ear {
-    fn new(stream: TcpStream, config: &InfeedConfig) -> Self {
+    fn new(stream: Stream, config: &InfeedConfig) -> Self {
         let timeout_ms = config.timeouts.banner_ms;
         Self {
             stream,

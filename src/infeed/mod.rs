@@ -5,19 +5,22 @@
 //! | `transaction` | what an infeed is given (`Transaction`) and gives back (`Settlement`), and by whom (`Work`) |
 //! | `pool` | N infeeds to one MTA: start, status, stop |
 //! | `connection` | one infeed's life: connect, drain, rotate, reconnect |
-//! | `handshake` | greeting and EHLO |
+//! | `handshake` | connect, greeting, EHLO; then, as the settings ask: |
+//! | `tls`, `auth` | STARTTLS or implicit TLS, verified; AUTH PLAIN and LOGIN |
 //! | `dialogue` | the exchange, pipelined or in lock step |
 //! | `verdict` | ALL failure policy: what a reply or a lost connection means |
 //! | `streak` | the refusal breaker's counter |
 //! | `state` | what the infeeds of one MTA know together: holds, limits learned, who may connect |
 //! | `lent` | a transaction on loan: settled exactly once |
 //! | `envelope`, `wire`, `reply` | commands out, octets both ways, replies in |
+//! | `stream` | TCP or a Unix-domain socket, in clear text or under TLS |
 //!
 //! Guarantees: every transaction taken is settled exactly once; nothing is called accepted that the MTA
 //! did not accept by its reply to the final dot; what may have been taken without our knowing is
 //! `InDoubt`, never anything else. Errors: [`InfeedError`], shown in [`MtaStatus`].
 
 pub mod transaction;
+mod auth;
 mod config;
 mod connection;
 mod dialogue;
@@ -29,11 +32,13 @@ mod pool;
 mod reply;
 mod state;
 mod streak;
+mod stream;
+mod tls;
 mod verdict;
 mod wire;
 
-pub use config::{InfeedConfig, Timeouts};
-pub use error::InfeedError;
+pub use config::{AuthConfig, InfeedConfig, PasswordSource, Timeouts, TlsConfig};
+pub use error::{CertificateFault, InfeedError};
 pub use pool::{Pool, StopReport};
 pub use reply::{BadReply, queue_id};
 pub use state::{MtaState, MtaStatus};

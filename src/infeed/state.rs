@@ -1,14 +1,11 @@
 //! What all infeeds of one MTA know together: how it is, what was learned about it, who may connect,
 //! who may send.
 //!
-//! One rule for connecting: while no session is established, one infeed tries and the others wait, so
-//! that a dead MTA meets one polite caller. One rule for sending: while the MTA is held or paused nobody
-//! begins a transaction; when a hold ends, one transaction probes, and its acceptance frees the others.
-//! Nothing here fails.
+//! The rules for both are in `admission`. Nothing here fails.
 
 mod admission;
 
-pub use admission::Admission;
+pub use admission::{Admission, Connecting};
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -19,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::config::InfeedConfig;
+use super::handshake::Opener;
 use super::transaction::{Capabilities, Said};
 use super::verdict::Mta;
 use crate::clock::{Micros, now_us};
@@ -62,7 +60,8 @@ pub enum MtaState {
     Connecting,
     /// No session stands and connecting fails.
     Down { since: Micros, error: String },
-    /// A 5xx at the greeting or EHLO, or 530 at MAIL: until `Pool::resume`.
+    /// A 5xx at the greeting, EHLO, STARTTLS or AUTH, 530 at MAIL, or a fault of TLS or AUTH that is found
+    /// here (`said` then ends in `(not sent)`): until `Pool::resume`.
     Paused { said: Said },
     /// No transaction begins until then, and then one alone.
     Held { until: Micros, why: String },
@@ -72,6 +71,10 @@ pub enum MtaState {
 struct Inner {
     established: usize,
     connecting: usize,
+    /// Of `connecting`, those that gave their transaction back.
+    empty_handed: usize,
+    /// After a pause: one connects at a time until one has succeeded.
+    connects_singly: bool,
     connections_total: u64,
     infeeds: usize,
     panics_total: u64,
@@ -95,10 +98,13 @@ struct Hold {
     why: String,
     interval_ms: u64,
     probing: bool,
+    /// It follows a pause, and is no state to tell of.
+    resumed: bool,
 }
 
 pub struct Shared {
     pub config: InfeedConfig,
+    pub opener: Opener,
     inner: Mutex<Inner>,
     status: watch::Sender<MtaStatus>,
     /// Held or paused: the hot path asks this alone.
@@ -130,6 +136,7 @@ impl Shared {
         let recipients_max = AtomicUsize::new(usize::MAX);
         Arc::new(Self {
             config,
+            opener: Opener::default(),
             inner: Mutex::default(),
             status,
             closed: AtomicBool::new(false),
@@ -164,7 +171,9 @@ impl Shared {
     fn snapshot(&self, inner: &Inner) -> MtaStatus {
         let state = match inner {
             Inner { paused: Some(said), .. } => MtaState::Paused { said: said.clone() },
-            Inner { hold: Some(hold), .. } => MtaState::Held { until: hold.until_us, why: hold.why.clone() },
+            Inner { hold: Some(hold), .. } if !hold.resumed => {
+                MtaState::Held { until: hold.until_us, why: hold.why.clone() }
+            }
             Inner { established: 1.., .. } => MtaState::Up,
             Inner { down: Some((since, error)), .. } => {
                 MtaState::Down { since: *since, error: error.clone() }
@@ -227,9 +236,24 @@ impl Shared {
         }
     }
 
-    /// Ends a pause.
+    /// Ends a pause, if there is one: at once one infeed connects, unless a session stands, and probes with
+    /// one transaction. Its acceptance lets the others send, and connect, the first of them alone.
     pub fn resume(&self) {
-        self.change(|inner| inner.paused = None);
+        self.change(|inner| {
+            if inner.paused.take().is_none() {
+                return;
+            }
+            (inner.connect_not_before, inner.connect_failures, inner.down) = (None, 0, None);
+            inner.connects_singly = true;
+            inner.hold = Some(Hold {
+                until: Instant::now(),
+                until_us: now_us(),
+                why: "resumed".into(),
+                interval_ms: PROBE_MS_MIN.min(self.config.rate_hold_ms),
+                probing: false,
+                resumed: true,
+            });
+        });
     }
 
     pub fn infeed_begins(&self) {
@@ -330,7 +354,7 @@ impl Shared {
         self.change(|inner| {
             let interval_ms = match &inner.hold {
                 // Those in flight when the first one failed say the same: once is enough.
-                Some(hold) if !hold.probing => return,
+                Some(hold) if !hold.probing && !hold.resumed => return,
                 Some(hold) => (hold.interval_ms * 2).min(self.config.rate_hold_ms.max(ms)),
                 None => ms,
             };
@@ -342,6 +366,7 @@ impl Shared {
                 why,
                 interval_ms,
                 probing: false,
+                resumed: false,
             });
         });
     }

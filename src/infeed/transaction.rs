@@ -60,6 +60,10 @@ pub enum Stage {
     Connect,
     Banner,
     Ehlo,
+    StartTls,
+    /// The TLS handshake, after STARTTLS or at once.
+    Tls,
+    Auth,
     Mail,
     Rcpt,
     /// The reply to DATA.

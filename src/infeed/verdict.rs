@@ -7,6 +7,7 @@
 //!
 //! Nothing here fails: what no row knows is judged by its class (2, 3, 4, 5) at its stage.
 
+use super::error::InfeedError;
 use super::reply::enhanced_code;
 use super::transaction::{Said, Stage};
 
@@ -58,7 +59,7 @@ pub enum Mta {
     StopAndProbe,
     /// A transient fault of the MTA's own: after several in a row, as `StopAndProbe`.
     Strain,
-    /// No transaction until somebody resumes: a setting is wrong.
+    /// No transaction until somebody resumes: a setting is wrong, or a certificate.
     Pause,
     /// The recipients accepted so far in this transaction are what it takes.
     LearnRecipientsMax,
@@ -106,7 +107,9 @@ pub fn on_reply(stage: Stage, said: &Said, context: &Context) -> Verdict {
         return on_421(stage, said, context);
     }
     match stage {
-        Stage::Connect | Stage::Banner | Stage::Ehlo => at_session_start(said),
+        Stage::Connect | Stage::Banner | Stage::Ehlo | Stage::StartTls | Stage::Tls | Stage::Auth => {
+            at_session_start(said)
+        }
         Stage::Mail => at_mail(said, context),
         Stage::Rcpt => at_rcpt(said, context),
         Stage::Data => at_data(said, context),
@@ -123,14 +126,33 @@ pub fn on_loss(dot_written: bool) -> Verdict {
 
 /// What a failed connect means while `sessions_live` others stand. A refused connect with live sessions
 /// is sendmail under load: it closes its socket for 15 s or more.
-pub fn on_connect_failed(sessions_live: usize) -> Mta {
+fn on_connect_failed(sessions_live: usize) -> Mta {
     if sessions_live > 0 { Mta::HoldConnects } else { Mta::BackOff }
+}
+
+/// What it means that no session came of a connect, and what is to be said of it. Nothing was sent to
+/// anybody, so no recipient is touched, whatever it was. What only a change of settings, of a certificate
+/// or of the MTA can mend pauses it: trying again would fail in the same way. A file that can't be read
+/// here is tried again like an MTA that is down: putting it right is enough.
+pub fn on_no_session(error: &InfeedError, sessions_live: usize) -> (Mta, Said) {
+    let own = |code| Said { code, text: format!("{error} (not sent)") };
+    match error {
+        InfeedError::Said { stage, said } => (on_reply(*stage, said, &Context::default()).mta, said.clone()),
+        InfeedError::StartTlsNotOffered { .. }
+        | InfeedError::Certificate { .. }
+        | InfeedError::TlsSetup { .. }
+        | InfeedError::AuthInClear { .. }
+        | InfeedError::NoPassword { .. }
+        | InfeedError::NoMechanism { .. } => (Mta::Pause, own(554)),
+        InfeedError::Roots { .. } | InfeedError::Password { .. } => (Mta::BackOff, own(421)),
+        _ => (on_connect_failed(sessions_live), own(421)),
+    }
 }
 
 /// Postfix 554 5.5.0, OpenSMTPD 500 5.5.1, Exim 554: commands came together that should not have. That
 /// is a defect of ours, or an MTA that offers what it does not keep; no recipient is to blame.
 fn ill_pipelined(stage: Stage, said: &Said) -> Option<Verdict> {
-    let early = !matches!(stage, Stage::Connect | Stage::Banner | Stage::Content);
+    let early = matches!(stage, Stage::Ehlo | Stage::Mail | Stage::Rcpt | Stage::Data);
     let told = has(said, "synchronization error")
         || has(said, "protocol synchronization")
         || has(said, "pipelining not supported")

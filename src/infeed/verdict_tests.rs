@@ -1,4 +1,5 @@
 use super::*;
+use crate::infeed::error::CertificateFault;
 
 type Row = (Stage, u16, &'static str, Session, Fate, Mta);
 
@@ -150,6 +151,35 @@ fn a_refused_connect_spares_the_mta_and_keeps_live_sessions() {
 }
 
 #[test]
+fn what_only_an_operator_can_mend_pauses_and_what_mends_itself_is_tried_again() {
+    let address = || "mta.example:25".to_owned();
+    let io = || std::io::Error::other("broken");
+    let expired = CertificateFault::Expired { at: String::new() };
+    let rows = [
+        (InfeedError::StartTlsNotOffered { address: address() }, Mta::Pause),
+        (InfeedError::Certificate { address: address(), fault: expired }, Mta::Pause),
+        (InfeedError::TlsSetup { address: address(), reason: "no name".into() }, Mta::Pause),
+        (InfeedError::AuthInClear { address: address() }, Mta::Pause),
+        (InfeedError::NoPassword { address: address() }, Mta::Pause),
+        (InfeedError::NoMechanism { address: address(), offered: "no AUTH".into() }, Mta::Pause),
+        (InfeedError::Roots { path: "/roots".into(), reason: "empty".into() }, Mta::BackOff),
+        (InfeedError::Password { setting: "a file".into(), reason: "empty".into() }, Mta::BackOff),
+        (InfeedError::Connect { address: address(), source: io() }, Mta::HoldConnects),
+        (InfeedError::Tls { address: address(), implicit: true, source: io() }, Mta::HoldConnects),
+        (InfeedError::Timeout { stage: Stage::Tls, timeout_ms: 1 }, Mta::HoldConnects),
+    ];
+    for (error, mta) in rows {
+        let (judged, said) = on_no_session(&error, 1);
+        assert_eq!(judged, mta, "{error}");
+        assert_eq!(said.code >= 500, mta == Mta::Pause, "{error}");
+        assert!(said.text.starts_with(&error.to_string()) && said.text.ends_with("(not sent)"));
+    }
+    let said = Said { code: 535, text: "5.7.8 no".into() };
+    let error = InfeedError::Said { stage: Stage::Auth, said: said.clone() };
+    assert_eq!(on_no_session(&error, 0), (Mta::Pause, said));
+}
+
+#[test]
 fn a_limit_on_messages_rotates_the_connection_and_is_learned() {
     use {Fate::NotTried, Mta::LearnMessagesMax, Session::Rotate, Stage::Mail};
     judged(
@@ -215,7 +245,20 @@ fn a_5xx_at_the_start_of_a_session_pauses_the_mta() {
             (Banner, 521, "does not accept mail", Close, NotTried, Pause),
             (Ehlo, 550, "5.7.1 not you", Close, NotTried, Pause),
             (Ehlo, 530, "5.7.0 Must issue a STARTTLS command first", Close, NotTried, Pause),
-            (Ehlo, 535, "5.7.8 Authentication failed", Close, NotTried, Pause),
+            (StartTls, 554, "5.7.3 no TLS", Close, NotTried, Pause),
+            (StartTls, 501, "5.5.4 Syntax error", Close, NotTried, Pause),
+            (
+                StartTls,
+                454,
+                "4.7.0 TLS not available due to local problem",
+                Close,
+                NotTried,
+                Mta::HoldConnects,
+            ),
+            (Auth, 535, "5.7.8 Error: authentication failed", Close, NotTried, Pause),
+            (Auth, 504, "5.5.4 Unrecognized authentication type", Close, NotTried, Pause),
+            (Auth, 454, "4.7.0 Temporary authentication failure", Close, NotTried, Mta::HoldConnects),
+            (Auth, 421, "4.7.0 too many errors", Close, NotTried, Mta::BackOff),
             (Mail, 530, "5.7.0 Authentication required", Close, NotTried, Pause),
             (Banner, 450, "later", Close, NotTried, Mta::HoldConnects),
             (Banner, 354, "what?", Close, NotTried, Mta::BackOff),

@@ -2,28 +2,30 @@
 //! wait for the other (Postfix flushes replies only when its read buffer is empty).
 //!
 //! Guarantees: a reply read is bounded; nothing that the MTA said before it was asked is taken for an
-//! answer; how much of the output the kernel has taken is known exactly. Errors: `Io`, `Closed`,
-//! `Timeout`, `BadReply`, `Unsolicited` of [`InfeedError`]; after any of them the stream is of no use.
+//! answer; how much of the output was taken, by the kernel or under TLS by the TLS layer, is known exactly.
+//! Errors: `Io`, `Closed`, `Timeout`, `BadReply`, `Unsolicited` of [`InfeedError`]; after any of them the
+//! stream is of no use.
 
-use std::io::IoSlice;
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::config::Timeouts;
 use super::envelope::Commands;
 use super::error::InfeedError;
 use super::reply::{self, Reply};
-use super::transaction::Stage;
+use super::stream::Stream;
+use super::transaction::{Said, Stage};
 
 const READ_OCTETS: usize = 8 * 1024;
 const DOT: &[u8] = b".\r\n";
 
 pub struct Wire {
-    stream: TcpStream,
+    stream: Stream,
     timeouts: Timeouts,
     /// Read and not yet taken: `inbox[taken..]`.
     inbox: Vec<u8>,
@@ -32,14 +34,14 @@ pub struct Wire {
     content: Bytes,
     /// The final dot, where there was content, and the commands.
     out: Vec<u8>,
-    /// Octets of `content` and `out` that the kernel has taken.
+    /// Octets of `content` and `out` that were taken: by the kernel, or by the TLS layer.
     written: usize,
     /// Where the final dot ends in `content` and `out` together; `None`: no content in this group.
     dot_end: Option<usize>,
 }
 
 impl Wire {
-    pub fn new(stream: TcpStream, timeouts: Timeouts) -> Self {
+    pub fn new(stream: Stream, timeouts: Timeouts) -> Self {
         Self {
             stream,
             timeouts,
@@ -103,7 +105,8 @@ impl Wire {
         self.written >= self.output_len()
     }
 
-    /// The last octet of the final dot was handed to the kernel (or there was none to hand).
+    /// The last octet of the final dot has left our hands. Under TLS that may be early: the TLS layer may
+    /// still hold it when the connection is lost, and what wasn't sent is then in doubt, never forgotten.
     pub fn dot_is_written(&self) -> bool {
         self.dot_end.is_some_and(|end| self.written >= end)
     }
@@ -146,12 +149,7 @@ impl Wire {
     fn try_write(&mut self, stage: Stage) -> Result<bool, InfeedError> {
         let content = self.content.get(self.written..).unwrap_or_default();
         let out = &self.out[self.written.saturating_sub(self.content.len())..];
-        let tried = if content.is_empty() {
-            self.stream.try_write(out)
-        } else {
-            self.stream.try_write_vectored(&[IoSlice::new(content), IoSlice::new(out)])
-        };
-        match tried {
+        match self.stream.try_write(content, out) {
             Ok(n) => {
                 self.written += n;
                 Ok(n > 0)
@@ -166,9 +164,9 @@ impl Wire {
     }
 
     /// A 421 that lies unread behind a write that failed.
-    fn last_words(&mut self) -> Option<super::transaction::Said> {
+    fn last_words(&mut self) -> Option<Said> {
         self.make_room();
-        match self.stream.try_read_buf(&mut self.inbox) {
+        match self.stream.try_read(&mut self.inbox) {
             Ok(_) => match reply::parse(&self.inbox[self.taken..]) {
                 Ok(Some((reply, _))) if reply.code == 421 => Some(reply.said()),
                 _ => None,
@@ -177,17 +175,23 @@ impl Wire {
         }
     }
 
-    /// Waits until something was read (how much; 0 at the end) or, while `writing`, can be written.
+    /// Waits until something was read (how much; 0 at the end) or, while `writing`, can be written. What
+    /// the TLS layer holds goes out meanwhile.
     async fn read_or_writable(&mut self, writing: bool) -> std::io::Result<Option<usize>> {
-        quick_ack(&self.stream)?;
-        if !writing {
-            return self.stream.read_buf(&mut self.inbox).await.map(Some);
-        }
-        let (mut reader, writer) = self.stream.split();
-        tokio::select! {
-            read = reader.read_buf(&mut self.inbox) => read.map(Some),
-            writable = writer.writable() => writable.map(|()| None),
-        }
+        self.stream.quick_ack()?;
+        poll_fn(|cx| {
+            if let Poll::Ready(read) = self.stream.poll_read_into(cx, &mut self.inbox) {
+                return Poll::Ready(read.map(Some));
+            }
+            if writing {
+                return self.stream.poll_writable(cx).map(|writable| writable.map(|()| None));
+            }
+            match self.stream.poll_sent(cx) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                _ => Poll::Pending,
+            }
+        })
+        .await
     }
 
     fn make_room(&mut self) {
@@ -203,22 +207,39 @@ impl Wire {
         }
     }
 
-    /// Resolves when an idle connection has something to say, which can only be a farewell or its end.
-    pub async fn idle_end(&self) {
-        // An error here shows itself at the next write.
-        if let Err(error) = self.stream.readable().await {
-            tracing::debug!(%error, "an idle infeed can't be watched");
+    /// Resolves when an idle connection says something, which can only be a farewell, or ends. Cancel-safe.
+    pub async fn idle_end(&mut self) -> InfeedError {
+        let stage = Stage::Mail;
+        loop {
+            if let Err(error) = self.quiet(stage) {
+                return error;
+            }
+            self.make_room();
+            match self.stream.read_buf(&mut self.inbox).await {
+                Ok(0) => return InfeedError::Closed { stage },
+                Ok(_) => (),
+                Err(source) => return InfeedError::Io { stage, source },
+            }
         }
     }
 
-    /// Reads, without waiting, what an idle connection said. `Ok`: nothing, it was a false alarm.
-    pub fn check_idle(&mut self) -> Result<(), InfeedError> {
-        self.make_room();
-        match self.stream.try_read_buf(&mut self.inbox) {
-            Ok(0) => Err(InfeedError::Closed { stage: Stage::Mail }),
-            Ok(_) => self.quiet(Stage::Mail),
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => self.quiet(Stage::Mail),
-            Err(source) => Err(InfeedError::Io { stage: Stage::Mail, source }),
+    /// One command and its reply, alone. Gives a copy: the text is bounded.
+    pub async fn ask(&mut self, stage: Stage, command: &[u8]) -> Result<Said, InfeedError> {
+        self.queue(stage, None, command)?;
+        Ok(self.reply(stage).await?.said())
+    }
+
+    /// The stream, for TLS to take over. Whatever was read beyond the last reply came in clear text,
+    /// from whoever sits between: it ends the session, lest it is taken for the MTA's word.
+    pub fn into_stream(self, stage: Stage) -> Result<Stream, InfeedError> {
+        self.quiet(stage)?;
+        Ok(self.stream)
+    }
+
+    /// Overwrites what was sent last: it held a secret.
+    pub fn forget_output(&mut self) {
+        if self.is_written() {
+            self.out.fill(0);
         }
     }
 
@@ -232,8 +253,12 @@ impl Wire {
         if let Err(error) = self.reply(Stage::Mail).await {
             tracing::trace!(%error, "no reply to QUIT");
         }
-        if let Err(error) = self.stream.shutdown().await {
-            tracing::trace!(%error, "the MTA was gone before the end of the connection");
+        // TLS has a farewell of its own, which an MTA need not take.
+        let quit = Duration::from_millis(self.timeouts.quit_ms);
+        match timeout(quit, self.stream.shutdown()).await {
+            Ok(Ok(())) => (),
+            Ok(Err(error)) => tracing::trace!(%error, "the MTA was gone before the end of the connection"),
+            Err(error) => tracing::trace!(%error, "the MTA takes no farewell"),
         }
     }
 
@@ -242,17 +267,4 @@ impl Wire {
         let start = i.checked_sub(1).map_or(0, |before| commands.ends[before]);
         self.queue(stage, None, &commands.octets[start..commands.ends[i]])
     }
-}
-
-/// Acknowledges at once while a reply is awaited: an MTA that writes its replies in pieces (Nagle) waits
-/// up to 40 ms for the acknowledgement of the first. The kernel forgets the setting, so it is set anew.
-#[cfg(target_os = "linux")]
-fn quick_ack(stream: &TcpStream) -> std::io::Result<()> {
-    Ok(rustix::net::sockopt::set_tcp_quickack(stream, true)?)
-}
-
-/// Elsewhere the kernel's own way must do.
-#[cfg(not(target_os = "linux"))]
-fn quick_ack(_: &TcpStream) -> std::io::Result<()> {
-    Ok(())
 }

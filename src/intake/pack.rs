@@ -57,6 +57,8 @@ pub struct PackSettings {
     pub accept_refusals: bool,
     /// Meant for the sink: never goes anywhere else.
     pub rehearsal: bool,
+    /// The one MTA that they may go to, by its name; any, where none is named.
+    pub mta: Option<String>,
     /// `bounces@host`, or a pattern with `{local}`, `{domain}` and `{job}`, the member's id.
     pub verp: Option<String>,
     /// `NEVER`, or a comma list of `SUCCESS`, `FAILURE`, `DELAY` (RFC 3461 §4.1).
@@ -77,6 +79,7 @@ impl Default for PackSettings {
             on_doubt: OnDoubt::Resend,
             accept_refusals: false,
             rehearsal: false,
+            mta: None,
             verp: None,
             notify: None,
             ret: None,
@@ -356,6 +359,8 @@ fn describe(jobs: &[PackedJob], settings: &PackSettings, duplicates_dropped: u64
         accept_refusals: settings.accept_refusals,
         suppress: None,
         rehearsal: settings.rehearsal,
+        mta: settings.mta.clone(),
+        first: None,
         test_to: None,
         literal: false,
         pack: None,

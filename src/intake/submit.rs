@@ -52,6 +52,10 @@ pub struct SubmitRequest {
     pub accept_refusals: bool,
     /// Meant for the sink: never goes anywhere else, and needs no confirmation.
     pub rehearsal: bool,
+    /// The one MTA that it may go to.
+    pub mta: Option<String>,
+    /// Send so many, then pause.
+    pub first: Option<u64>,
     /// Every message goes to this address: a test, which needs no confirmation.
     pub test_to: Option<String>,
     /// Of a test, as many recipients; of a survey, as many messages shown.
@@ -264,6 +268,8 @@ fn describe(
         accept_refusals: request.accept_refusals,
         suppress: source.suppress.as_ref().map(|list| list.path().to_string_lossy().into_owned()),
         rehearsal: request.rehearsal,
+        mta: request.mta.clone(),
+        first: request.first,
         test_to: request.test_to.clone(),
         literal: request.allow_placeholders,
         pack: None,

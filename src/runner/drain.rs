@@ -1,20 +1,22 @@
-//! One run: takes the slices, feeds the infeeds, and knows when to end.
+//! One run: takes the slices, feeds the infeeds of each MTA, and knows when to end.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
+use super::command::{RunCommand, RunStatus};
 use super::feeder::Feeder;
+use super::rate::Rate;
+use super::slot::Slots;
 use super::supply::{State, Supply};
-use super::{DrainConfig, DrainReport, Ended, Progress, RunnerError};
-use crate::clock::{self, Micros, SECOND_US};
-use crate::infeed::{MtaState, MtaStatus, Pool};
+use super::{DrainConfig, DrainReport, Ended, JobUnderWay, Progress, RunnerError};
 use crate::spool::{Owner, Spool};
 
-/// How often the MTA's state and the journal's are judged.
+/// How often the MTAs' state and the journal's are judged.
 const JUDGE_EVERY: Duration = Duration::from_millis(100);
-/// How long the journal may refuse records before the run gives up.
+/// How long the journal may refuse records before a drain gives up.
 const JOURNAL_WAIT: Duration = Duration::from_secs(30);
 
 /// Drains what is due in `config.range` and returns. `stop` becoming true ends it in order: no more work
@@ -29,17 +31,32 @@ pub async fn drain<S: Spool>(
     progress: Arc<Progress>,
     stop: watch::Receiver<bool>,
 ) -> Result<DrainReport, RunnerError> {
-    let begun = Instant::now();
     let owner = spool.own(config.range).await?;
-    let state = State { first_left: config.first, ..State::default() };
+    let (_handle, commands) = super::RunHandle::new();
+    drain_owned(owner, config, progress, stop, commands).await
+}
+
+/// The same for slices that are owned already, by a run that can be told and asked things.
+///
+/// # Errors
+/// As [`drain`].
+pub async fn drain_owned<O: Owner>(
+    owner: O,
+    config: DrainConfig,
+    progress: Arc<Progress>,
+    stop: watch::Receiver<bool>,
+    commands: mpsc::Receiver<RunCommand>,
+) -> Result<DrainReport, RunnerError> {
+    let begun = Instant::now();
+    let state =
+        State { first_left: config.first, retry: config.retry, breaker: config.breaker, ..State::default() };
     let supply = Arc::new(Supply {
         owner: owner.clone(),
         state: Mutex::new(state),
         progress: progress.clone(),
-        retry: config.retry,
-        recipients_max: config.infeed.recipients_per_transaction_max.max(1),
         ready: Notify::new(),
         feed: Notify::new(),
+        nudged: AtomicBool::new(false),
         over: watch::Sender::new(false),
     });
     let mut feeder = Feeder::new(supply.clone(), &config);
@@ -47,12 +64,14 @@ pub async fn drain<S: Spool>(
         config: &config,
         supply: &supply,
         progress: &progress,
-        connections: 0,
+        commands: Some(commands),
+        slots: Slots::new(&config, &supply),
         journal_bad: None,
-        begun_us: clock::now_us(),
+        rate: Rate::default(),
     };
     let ended = run.until_ended(&mut feeder, stop).await;
-    let connections = run.connections;
+    let connections_opened = run.slots.opened;
+    let connections = connections_opened.min(run.slots.started);
     if let Err(e) = feeder.wind_up().await {
         // the journal holds all of it: the next owner ends these passes
         tracing::error!("{e}");
@@ -67,8 +86,10 @@ pub async fn drain<S: Spool>(
         Err(e) => tracing::error!("{e}"),
     }
     unfinished += supply.lock().hands.values().map(|h| h.chunk.len() as u64).sum::<u64>();
-    let (paused, left_alone) = (std::mem::take(&mut feeder.paused), std::mem::take(&mut feeder.left_alone));
-    drop((feeder, supply));
+    let (paused, left_alone) =
+        (std::mem::take(&mut feeder.paused), std::mem::take(&mut supply.lock().left_alone));
+    drop((feeder, run));
+    drop(supply);
     if wound_up {
         owner.close().await?;
     } else {
@@ -80,8 +101,8 @@ pub async fn drain<S: Spool>(
     progress.set_note(None);
     Ok(DrainReport {
         ended,
-        connections: connections.min(config.infeed.connections),
-        connections_opened: connections,
+        connections,
+        connections_opened,
         seconds: begun.elapsed().as_secs_f64(),
         settled: progress.settled(),
         accepted: progress.snapshot().accepted,
@@ -95,112 +116,161 @@ struct Run<'a, O: Owner> {
     config: &'a DrainConfig,
     supply: &'a Arc<Supply<O>>,
     progress: &'a Progress,
-    connections: usize,
+    /// `None` once nobody can send any more.
+    commands: Option<mpsc::Receiver<RunCommand>>,
+    slots: Slots<O>,
     journal_bad: Option<Instant>,
-    begun_us: Micros,
+    rate: Rate,
 }
 
 impl<O: Owner> Run<'_, O> {
     /// Feeds and judges until there is a reason to end; then every transaction is settled.
     async fn until_ended(&mut self, feeder: &mut Feeder<O>, mut stop: watch::Receiver<bool>) -> Ended {
-        let mut pool: Option<Pool> = None;
         let feeding = feeder.run();
         tokio::pin!(feeding);
         let mut fed = false;
+        let mut ticks = tokio::time::interval(JUDGE_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ended = loop {
             tokio::select! {
                 () = &mut feeding => {
                     fed = true;
-                    break Ended::Drained;
+                    // what is left is for an MTA that was given up
+                    let left = !self.supply.lock().left_alone.is_empty();
+                    break self.slots.gave_up().filter(|_| left).unwrap_or(Ended::Drained);
                 }
                 () = stopped(&mut stop) => break Ended::Stopped,
-                () = tokio::time::sleep(JUDGE_EVERY) => {}
+                _ = ticks.tick() => {}
                 // an MTA is only called on when there is mail for it
-                () = self.first_hand(pool.is_some()) => {
-                    pool = Some(Pool::start(self.config.infeed.clone(), self.supply.clone()));
+                at = self.slots.wanted() => {
+                    self.slots.start(at);
+                    continue;
+                }
+                command = next_command(&mut self.commands) => {
+                    if let Some(command) = command {
+                        self.obey(command);
+                    }
+                    continue;
                 }
             }
-            if let Some(reason) = self.judge(pool.as_ref()) {
+            if let Some(reason) = self.judge() {
                 break reason;
             }
         };
         self.supply.end();
-        if let Some(pool) = pool {
-            self.connections = self.connections.max(pool.status().connections_total as usize);
-            let report = pool.stop(self.config.shutdown_grace).await;
-            if report.aborted > 0 {
-                tracing::warn!(
-                    "{} connections were cut off: what they had in flight is marked",
-                    report.aborted
-                );
-            }
-        }
+        self.progress.set_connections(0);
+        self.slots.stop(self.config.shutdown_grace).await;
         if !fed {
             self.supply.feed.notify_one();
             feeding.await;
         }
-        self.progress.set_connections(0);
         if ended == Ended::Drained && self.supply.lock().first_left == Some(0) {
             ended = Ended::FirstReached;
         }
         ended
     }
 
-    async fn first_hand(&self, started: bool) {
-        if started {
-            return std::future::pending().await;
+    /// Whether to go on; tells the progress what holds the run up.
+    fn judge(&mut self) -> Option<Ended> {
+        let now = Instant::now();
+        self.rate.read(now, self.progress.snapshot().accepted);
+        let (standstill, kept_waiting) = {
+            let mut state = self.supply.lock();
+            (state.standstill, std::mem::take(&mut state.kept_waiting))
+        };
+        if kept_waiting {
+            // whoever was ahead of its part looks again: the others may ask no more
+            self.supply.ready.notify_waiters();
         }
-        loop {
-            let ready = self.supply.ready.notified();
-            tokio::pin!(ready);
-            ready.as_mut().enable();
-            if self.supply.lock().queued > 0 {
-                return;
+        let judged = self.slots.judge(self.config.forever);
+        self.progress.set_connections(self.slots.established());
+        if let Some(why) = self.supply.owner.journal_error() {
+            let since = *self.journal_bad.get_or_insert(now);
+            self.progress.set_note(Some(format!("nothing is sent, the journal can't be written: {why}")));
+            let given_up = !self.config.forever && since.elapsed() > JOURNAL_WAIT;
+            return given_up.then_some(Ended::JournalFailed(why));
+        }
+        self.journal_bad = None;
+        if standstill {
+            self.progress.set_note(Some("everything is paused (`infeed resume --all`)".to_owned()));
+            return (!self.config.forever).then_some(Ended::Standstill);
+        }
+        self.progress.set_note(judged.note);
+        if judged.somebody_gave_up {
+            self.nudge();
+        }
+        judged.ended
+    }
+
+    fn nudge(&self) {
+        self.supply.nudged.store(true, Relaxed);
+        self.supply.feed.notify_one();
+    }
+
+    fn obey(&mut self, command: RunCommand) {
+        match command {
+            RunCommand::Nudge => self.nudge(),
+            RunCommand::Status(answer) => tell(answer, self.status()),
+            RunCommand::Progress(job, answer) => {
+                let due = self.supply.owner.next_due(&job).is_some();
+                let state = self.supply.lock();
+                let under_way = due || state.jobs.contains_key(&job) || !state.known(&job);
+                let counts = state.progress_of(&job);
+                drop(state);
+                tell(answer, JobUnderWay { counts, under_way });
             }
-            ready.await;
+            RunCommand::ResumeMta(name, answer) => tell(answer, self.slots.resume(name.as_deref())),
+            RunCommand::Reload(reload, answer) => {
+                {
+                    let mut state = self.supply.lock();
+                    (state.retry, state.breaker) = (reload.retry, reload.breaker);
+                }
+                self.slots.reload(reload.mtas);
+                self.nudge();
+                tell(answer, ());
+            }
         }
     }
 
-    /// Whether to go on; tells the progress what holds the run up.
-    fn judge(&mut self, pool: Option<&Pool>) -> Option<Ended> {
-        if let Some(why) = self.supply.owner.journal_error() {
-            let since = *self.journal_bad.get_or_insert_with(Instant::now);
-            self.progress.set_note(Some(format!("nothing is sent, the journal can't be written: {why}")));
-            return (since.elapsed() > JOURNAL_WAIT).then_some(Ended::JournalFailed(why));
+    fn status(&self) -> RunStatus {
+        let (now, progress) = (Instant::now(), self.progress.snapshot());
+        let over = |s| self.rate.over(Duration::from_secs(s), now, progress.accepted);
+        let (rate_10_s, rate_60_s) = (over(10), over(60));
+        let mtas = self.slots.status(now);
+        let state = self.supply.lock();
+        let in_flight_by_job: Vec<_> =
+            state.jobs.iter().map(|(id, job)| (id.clone(), job.in_flight)).collect();
+        let in_flight = in_flight_by_job.iter().map(|(_, n)| n).sum();
+        let left_alone = state.left_alone.iter().map(|(job, why)| (job.clone(), why.clone())).collect();
+        let jobs_in_hand = state.jobs.len();
+        drop(state);
+        RunStatus {
+            progress,
+            rate_10_s,
+            rate_60_s,
+            mtas,
+            jobs_in_hand,
+            in_flight,
+            in_flight_by_job,
+            left_alone,
         }
-        self.journal_bad = None;
-        let status = pool?.status();
-        self.connections = self.connections.max(status.connections_total as usize);
-        self.progress.set_connections(status.established);
-        let (note, ended) = verdict(&status, self.config, self.begun_us);
-        self.progress.set_note(note);
-        ended
     }
 }
 
-/// What the MTA's state means for the run.
-fn verdict(status: &MtaStatus, config: &DrainConfig, begun_us: Micros) -> (Option<String>, Option<Ended>) {
-    let age = |since: u64| Duration::from_micros(clock::now_us().saturating_sub(since));
-    match &status.state {
-        MtaState::Up | MtaState::Connecting => (None, None),
-        MtaState::Paused { said } => {
-            let text = format!("{} {}", said.code, said.text);
-            (Some(format!("the MTA refuses us: {text}")), Some(Ended::MtaPaused(text)))
-        }
-        MtaState::Down { since, error } => {
-            let wait = if status.ever_connected { config.wait } else { config.wait_first };
-            let given_up = age(*since) > wait;
-            (
-                Some(format!("the MTA is down: {error}")),
-                given_up.then(|| Ended::MtaUnavailable(error.clone())),
-            )
-        }
-        MtaState::Held { until, why } => {
-            let given_up = age(status.last_success.unwrap_or(begun_us)) > config.wait;
-            let left = until.saturating_sub(clock::now_us()) / SECOND_US;
-            (Some(format!("held for {left} s: {why}")), given_up.then(|| Ended::MtaUnavailable(why.clone())))
-        }
+/// An asker that has gone needs no answer.
+fn tell<T>(answer: tokio::sync::oneshot::Sender<T>, value: T) {
+    if answer.send(value).is_err() {
+        tracing::debug!("nobody waits for the answer any more");
     }
+}
+
+async fn next_command(commands: &mut Option<mpsc::Receiver<RunCommand>>) -> Option<RunCommand> {
+    let Some(receiver) = commands else { return std::future::pending().await };
+    let command = receiver.recv().await;
+    if command.is_none() {
+        *commands = None;
+    }
+    command
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {

@@ -3,15 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::hand::Hand;
+use super::mtas::Target;
 use super::order::mix;
 use super::pack::Rendering;
-use super::supply::{JobRun, JobStop, LOW_WATER, Supply};
+use super::supply::{JobRun, JobStop, LOW_WATER, State, Supply};
 use super::{DrainConfig, HANDS_MAX, HANDS_PER_JOB_MAX};
 use crate::clock;
-use crate::infeed::{Dsn, RefusalStreak, StreakLimits};
+use crate::infeed::{Dsn, RefusalStreak};
 use crate::intake::SuppressionList;
 use crate::message::{CompileOptions, Template, xtext};
 use crate::spool::{Claim, Claimed, JobDue, JobId, JobMeta, Outcome, Owner, Settled, SpoolError};
@@ -27,16 +29,14 @@ const ERRORS_WAIT: Duration = Duration::from_secs(30);
 pub(super) struct Feeder<O: Owner> {
     pub supply: Arc<Supply<O>>,
     pub only_job: Option<JobId>,
-    pub rehearsal: bool,
+    forever: bool,
     real_into_sink: Vec<JobId>,
-    breaker: StreakLimits,
     suppress: HashMap<JobId, SuppressionList>,
-    due: BTreeMap<JobId, JobDue>,
+    /// With the group that each is in.
+    due: BTreeMap<JobId, (JobDue, usize)>,
     /// Jobs paused by the breaker in this run.
     pub paused: Vec<(JobId, String)>,
-    /// Jobs that are not drained, and why.
-    pub left_alone: BTreeMap<JobId, String>,
-    /// Of them, those that are for another MTA than this run's.
+    /// Of the jobs that are left alone, those that are for another MTA than this run's.
     other_target: BTreeSet<JobId>,
     /// Jobs without anything to do that were looked at for their end.
     looked_done: BTreeSet<JobId>,
@@ -51,13 +51,11 @@ impl<O: Owner> Feeder<O> {
         Self {
             supply,
             only_job: config.only_job.clone(),
-            rehearsal: config.rehearsal,
+            forever: config.forever,
             real_into_sink: config.real_into_sink.clone(),
-            breaker: config.breaker,
             suppress: HashMap::new(),
             due: BTreeMap::new(),
             paused: Vec::new(),
-            left_alone: BTreeMap::new(),
             other_target: BTreeSet::new(),
             looked_done: BTreeSet::new(),
             scanned: None,
@@ -71,8 +69,8 @@ impl<O: Owner> Feeder<O> {
     pub async fn run(&mut self) {
         while !self.is_over() {
             match self.step().await {
-                Ok(true) => return self.supply.end(),
-                Ok(false) => {
+                Ok(true) if !self.forever => return self.supply.end(),
+                Ok(_) => {
                     let feed = self.supply.feed.notified();
                     // woken by the infeeds, or to scan
                     if tokio::time::timeout(SCAN_EVERY, feed).await.is_err() {
@@ -84,7 +82,7 @@ impl<O: Owner> Feeder<O> {
                     let since = *self.failing.get_or_insert_with(Instant::now);
                     tracing::error!("{e}");
                     self.supply.progress.set_note(Some(e.to_string()));
-                    if since.elapsed() > ERRORS_WAIT {
+                    if since.elapsed() > ERRORS_WAIT && !self.forever {
                         self.failed = Some(e);
                         return self.supply.end();
                     }
@@ -108,17 +106,18 @@ impl<O: Owner> Feeder<O> {
     async fn step(&mut self) -> Result<bool, SpoolError> {
         self.finish_done().await?;
         self.carry_out_stops().await?;
-        if self.scanned.is_none_or(|at| at.elapsed() >= SCAN_EVERY) {
+        let nudged = self.supply.nudged.swap(false, Relaxed);
+        if nudged || self.scanned.is_none_or(|at| at.elapsed() >= SCAN_EVERY) {
             self.scan().await?;
         }
         let mut claimed = self.claim_more().await?;
-        if !claimed && self.supply.lock().hands.is_empty() {
+        if !claimed && !self.forever && self.supply.lock().hands.is_empty() {
             // before this is called the end: what has become due since
             self.scan().await?;
             claimed = self.claim_more().await?;
         }
         self.refusals_of_quiet_jobs();
-        if self.supply.lock().queued > 0 {
+        if self.supply.lock().queued() > 0 {
             // whoever found the journal closed tries again
             self.supply.ready.notify_waiters();
         }
@@ -134,21 +133,24 @@ impl<O: Owner> Feeder<O> {
     async fn scan(&mut self) -> Result<(), SpoolError> {
         self.scanned = Some(Instant::now());
         let found = self.supply.owner.scan().await?;
+        let standstill = self.supply.owner.standstill()?.is_some();
+        {
+            let mut state = self.supply.lock();
+            state.standstill = standstill;
+            let active: BTreeSet<&JobId> = found.iter().map(|job| &job.job).collect();
+            self.looked_done.retain(|id| active.contains(id));
+            state.left_alone.retain(|id, _| active.contains(id));
+            state.met.retain(|id, _| active.contains(id));
+        }
         self.due.clear();
+        self.other_target.clear();
         for job in found {
             if self.only_job.as_ref().is_some_and(|only| *only != job.job) {
                 continue;
             }
-            let why = match (job.meta.rehearsal, self.rehearsal) {
-                (true, false) => Some("it was submitted for the sink: only `--mta sink` drains it"),
-                (false, true) if !self.real_into_sink.contains(&job.job) => {
-                    Some("it is for a real MTA, and the sink would throw its mail away")
-                }
-                _ => None,
-            };
-            if let Some(why) = why {
-                self.left_alone.insert(job.job.clone(), why.to_owned());
-                self.other_target.insert(job.job.clone());
+            let target = Target::of(&job.job, &job.meta, &self.real_into_sink);
+            if !self.supply.lock().is_served(&target) {
+                self.not_ours(&job, &target).await?;
                 continue;
             }
             if let Some(run) = self.supply.lock().jobs.get_mut(&job.job) {
@@ -165,7 +167,25 @@ impl<O: Owner> Feeder<O> {
                 // its last pass was ended by a recovery, or by a process that died then
                 complete(&self.supply.owner, &job.job).await?;
             }
-            self.due.insert(job.job.clone(), job);
+            let group = self.supply.lock().group_of(target);
+            self.due.insert(job.job.clone(), (job, group));
+        }
+        Ok(())
+    }
+
+    /// No MTA of this run may take the job: it is left alone, but for what commands want of it.
+    async fn not_ours(&mut self, job: &JobDue, target: &Target) -> Result<(), SpoolError> {
+        let id = &job.job;
+        let in_hand = {
+            let mut state = self.supply.lock();
+            let why = target.why_not(&state);
+            state.left_alone.insert(id.clone(), why);
+            self.other_target.insert(id.clone());
+            let run = state.jobs.get_mut(id);
+            run.map(|run| run.stop.get_or_insert(JobStop::LeftAlone)).is_some()
+        };
+        if job.requested && !in_hand {
+            self.supply.owner.carry_out_request(id).await?;
         }
         Ok(())
     }
@@ -176,31 +196,34 @@ impl<O: Owner> Feeder<O> {
         loop {
             let chosen = {
                 let state = self.supply.lock();
-                if state.first_left == Some(0) || state.hands.len() >= HANDS_MAX {
+                if state.first_left == Some(0) || state.standstill {
                     break;
                 }
                 let in_hand = |id: &JobId| state.hands.values().filter(|h| h.job == *id).count();
-                let wanted = self.due.values().filter(|d| {
+                let wanted = self.due.values().filter(|(d, group)| {
                     let n = in_hand(&d.job);
+                    let group = &state.groups[*group];
                     // a job that has nothing in hand starts at once, however much of others waits
                     !d.requested
+                        && group.hands < HANDS_MAX
                         && n < HANDS_PER_JOB_MAX
-                        && (state.queued < LOW_WATER || n == 0)
-                        && state.jobs.get(&d.job).is_none_or(|j| j.stop.is_none())
+                        && (group.queued < LOW_WATER || n == 0)
+                        && state.jobs.get(&d.job).is_none_or(|j| j.stop.is_none() && j.first_left != Some(0))
                         && self.supply.owner.next_due(&d.job).is_some()
                 });
-                wanted.min_by_key(|d| in_hand(&d.job)).cloned()
+                wanted.min_by_key(|(d, _)| in_hand(&d.job)).cloned()
             };
-            let Some(job) = chosen.filter(|_| !self.is_over()) else { break };
-            any |= self.claim(&job).await?;
+            let Some((job, group)) = chosen.filter(|_| !self.is_over()) else { break };
+            any |= self.claim(&job, group).await?;
         }
         Ok(any)
     }
 
-    async fn claim(&mut self, due: &JobDue) -> Result<bool, SpoolError> {
+    async fn claim(&mut self, due: &JobDue, group: usize) -> Result<bool, SpoolError> {
         let job = &due.job;
-        if let Err(why) = self.prepare(due).await? {
-            if self.left_alone.insert(job.clone(), why.clone()).as_ref() != Some(&why) {
+        if let Err(why) = self.prepare(due, group).await? {
+            let known = self.supply.lock().left_alone.insert(job.clone(), why.clone());
+            if known.as_ref() != Some(&why) {
                 tracing::error!("job {job} is left alone: {why}");
             }
             self.due.remove(job);
@@ -229,7 +252,7 @@ impl<O: Owner> Feeder<O> {
     }
 
     /// Compiles the job's message and reads its suppression list; the reason when it can't be drained.
-    async fn prepare(&mut self, due: &JobDue) -> Result<Result<(), String>, SpoolError> {
+    async fn prepare(&mut self, due: &JobDue, group: usize) -> Result<Result<(), String>, SpoolError> {
         let job = &due.job;
         if let Some(path) = &due.meta.suppress {
             let list = match self.suppress.remove(job) {
@@ -248,18 +271,26 @@ impl<O: Owner> Feeder<O> {
             Ok(rendering) => Arc::new(rendering),
             Err(why) => return Ok(Err(why)),
         };
+        let first_left = match due.meta.first {
+            Some(_) => self.supply.owner.first_left(job).await?,
+            None => None,
+        };
+        let mut state = self.supply.lock();
         let run = JobRun {
+            group,
             meta: due.meta.clone(),
             template,
             dsn: dsn_of(&due.meta),
             accept_refusals: due.accept_refusals,
             ring: Default::default(),
-            streak: RefusalStreak::new(self.breaker),
+            streak: RefusalStreak::new(state.breaker),
             held: Vec::new(),
             stop: None,
             in_flight: 0,
+            counts: state.progress_of(job),
+            first_left,
         };
-        let mut state = self.supply.lock();
+        state.left_alone.remove(job);
         state.jobs.insert(job.clone(), run);
         state.ring.push_back(job.clone());
         Ok(Ok(()))
@@ -306,20 +337,24 @@ impl<O: Owner> Feeder<O> {
                 Ok(r) => wanted.push((index, r.address.rsplit_once('@').map_or("", |(_, d)| d))),
             }
         }
-        let (recipients_max, handle) = (self.supply.recipients_max, claimed.handle);
+        let handle = claimed.handle;
         let mut state = self.supply.lock();
+        let recipients_max = state.recipients_max();
         let Some(run) = state.jobs.get_mut(&due.job) else { panic!("job {} is not in hand", due.job) };
         let piece = if run.template.is_shared() { recipients_max } else { 1 };
         let order = mix(wanted.iter().copied(), piece);
         let hand = Hand::new(due.job.clone(), claimed.chunk.clone(), claimed.solo, order);
         run.ring.push_back(handle);
+        let group = run.group;
+        run.counts.outcomes += unreadable_or_suppressed.len() as u64;
         for (_, s) in &unreadable_or_suppressed {
             self.supply.progress.count(s.outcome, 1);
         }
         if !unreadable_or_suppressed.is_empty() {
             self.supply.owner.record(handle, unreadable_or_suppressed);
         }
-        state.queued += hand.queued();
+        state.groups[group].queued += hand.queued();
+        state.groups[group].hands += 1;
         if hand.unsettled == 0 {
             state.finished.push(handle);
         }
@@ -342,11 +377,13 @@ impl<O: Owner> Feeder<O> {
             let mut state = self.supply.lock();
             state.finished.retain(|h| *h != handle);
             let Some(hand) = state.hands.remove(&handle) else { panic!("chunk {handle} is not in hand") };
-            let deferred_again = hand.queued();
-            state.queued -= deferred_again;
+            let not_sent = hand.queued();
             let job = hand.job;
-            let last = !state.hands.values().any(|h| h.job == job);
-            if let Some(run) = state.jobs.get_mut(&job) {
+            let State { hands, jobs, groups, .. } = &mut *state;
+            let last = !hands.values().any(|h| h.job == job);
+            if let Some(run) = jobs.get_mut(&job) {
+                groups[run.group].queued -= not_sent;
+                groups[run.group].hands -= 1;
                 run.ring.retain(|h| *h != handle);
                 // what is provisional of a chunk that is let go stays pending
                 run.held.retain(|(h, _, _)| *h != handle);
@@ -365,30 +402,33 @@ impl<O: Owner> Feeder<O> {
         let stop = self.supply.lock().jobs.get(job).and_then(|j| j.stop.clone());
         match stop {
             Some(JobStop::Breaker(text)) => {
+                tracing::warn!("job {job} is paused by the refusal breaker: {text}");
                 owner.pause(job, text.clone()).await?;
-                self.paused.push((job.clone(), text));
+                if !self.forever {
+                    self.paused.push((job.clone(), text));
+                }
             }
             Some(JobStop::Requested) => {
                 owner.carry_out_request(job).await?;
+            }
+            Some(JobStop::First) if owner.outstanding(job) == (0, 0) => complete(owner, job).await?,
+            Some(JobStop::First) => {
+                let first = self.supply.lock().jobs.get(job).and_then(|j| j.meta.first).unwrap_or_default();
+                let reason = format!("--first {first}: so many recipients were tried");
+                owner.pause(job, reason).await?;
             }
             Some(JobStop::LeftAlone) => {}
             None if owner.outstanding(job) == (0, 0) => {
                 complete(owner, job).await?;
             }
-            // more of it comes, now or later
-            None => {
-                let mut state = self.supply.lock();
-                if state.jobs.get(job).is_some_and(|j| j.template.is_pack()) {
-                    // with a thousand packs that wait for retries, their messages would fill the memory
-                    state.jobs.remove(job);
-                    state.ring.retain(|id| id != job);
-                }
-                // any other job keeps its turn and its template
-                return Ok(());
-            }
+            // more of it comes at once: it keeps its turn and its template
+            None if owner.next_due(job).is_some() => return Ok(()),
+            None => {}
         }
         let mut state = self.supply.lock();
-        state.jobs.remove(job);
+        if let Some(run) = state.jobs.remove(job) {
+            state.met.insert(job.clone(), run.counts);
+        }
         state.ring.retain(|id| id != job);
         self.suppress.remove(job);
         self.due.remove(job);
@@ -406,6 +446,16 @@ impl<O: Owner> Feeder<O> {
         for handle in handles {
             self.finish(handle).await?;
         }
+        // those of which nothing was in hand just then
+        let idle: Vec<JobId> = {
+            let state = self.supply.lock();
+            let in_hand: BTreeSet<&JobId> = state.hands.values().map(|h| &h.job).collect();
+            let stopped = state.jobs.iter().filter(|(id, run)| run.stop.is_some() && !in_hand.contains(id));
+            stopped.map(|(id, _)| id.clone()).collect()
+        };
+        for job in idle {
+            self.let_go(&job).await?;
+        }
         Ok(())
     }
 
@@ -414,18 +464,18 @@ impl<O: Owner> Feeder<O> {
         let mut quiet = Vec::new();
         {
             let mut state = self.supply.lock();
-            let first_reached = state.first_left == Some(0);
+            let (first_reached, breaker) = (state.first_left == Some(0), state.breaker);
             let queued: Vec<JobId> =
                 state.hands.values().filter(|h| h.queued() > 0).map(|h| h.job.clone()).collect();
             for (id, run) in &mut state.jobs {
                 let more = self.supply.owner.next_due(id).is_some();
                 // more may be due and find no room while held refusals keep chunks open: the streak then
                 // goes on, without those
-                let quiet_now = first_reached || !queued.contains(id);
+                let quiet_now = first_reached || run.first_left == Some(0) || !queued.contains(id);
                 if run.in_flight == 0 && run.stop.is_none() && quiet_now {
                     quiet.append(&mut run.held);
                     if !more {
-                        run.streak = RefusalStreak::new(self.breaker);
+                        run.streak = RefusalStreak::new(breaker);
                     }
                 }
             }
@@ -433,6 +483,13 @@ impl<O: Owner> Feeder<O> {
         if !quiet.is_empty() {
             self.supply.refusals_final(quiet);
             self.supply.feed.notify_one();
+        }
+        let mut state = self.supply.lock();
+        for run in state.jobs.values_mut() {
+            if run.first_left == Some(0) && run.in_flight == 0 && run.held.is_empty() && run.stop.is_none() {
+                run.stop = Some(JobStop::First);
+                self.supply.feed.notify_one();
+            }
         }
     }
 
@@ -451,7 +508,10 @@ impl<O: Owner> Feeder<O> {
 async fn complete<O: Owner>(owner: &O, job: &JobId) -> Result<(), SpoolError> {
     for _ in 0..5 {
         match owner.try_complete(job).await {
-            Ok(true) => return Ok(()),
+            Ok(true) => {
+                tracing::info!("job {job} is done");
+                return Ok(());
+            }
             Ok(false) => tokio::time::sleep(Duration::from_millis(50)).await,
             // the other one was first
             Err(e) if e.is_not_found() => return Ok(()),

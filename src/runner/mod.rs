@@ -8,13 +8,16 @@
 //!
 //! | file | is |
 //! | --- | --- |
-//! | `drain` | one run: owner, feeder, pool; when to end, and how |
+//! | `drain` | one run: owner, feeder, pools; when to end, and how |
+//! | `command` | what a run can be told and asked while it goes on |
+//! | `slot` | the pools, one an MTA: started, judged, given up, exchanged |
+//! | `mtas` | which job may go to which MTA, and whose turn it is |
 //! | `feeder` | claims chunks ahead of the infeeds, ends their passes, watches for new jobs and requests |
 //! | `supply` | the chunks in hand: composes transactions, jobs in turn |
 //! | `settle` | what a result means for the recipient, the job and the chunk |
 //! | `hand` | one chunk in hand |
 //! | `pack` | what makes the messages: one template, or one for each member of a pack |
-//! | `order`, `retry` | pure: domains mixed; when to try again |
+//! | `order`, `retry`, `rate` | pure: domains mixed; when to try again |
 //!
 //! Guarantees: a recipient is in one transaction at a time; every one that is taken comes back, once;
 //! memory is bounded by [`HANDS_MAX`] chunks, whatever waits. Errors: [`RunnerError`].
@@ -24,20 +27,28 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::infeed::{InfeedConfig, StreakLimits};
+use crate::infeed::StreakLimits;
 use crate::slice::XxRange;
 use crate::spool::{JobId, Outcome, SpoolError};
 
+mod command;
 mod drain;
 mod feeder;
 mod hand;
+mod mtas;
 mod order;
 mod pack;
+mod rate;
 mod retry;
 mod settle;
+mod slot;
 mod supply;
 
-pub use drain::drain;
+pub use command::{
+    JobProgress, JobUnderWay, MtaRunStatus, Reload, RunCommand, RunEnded, RunHandle, RunStatus,
+};
+pub use drain::{drain, drain_owned};
+pub use mtas::MtaConfig;
 pub use retry::RetryPolicy;
 
 /// Chunks in hand at most, over all jobs: with 1 MiB each, what a drain's memory is made of.
@@ -50,25 +61,22 @@ const _: () = assert!(HANDS_PER_JOB_MAX < HANDS_MAX);
 /// How one run drains.
 #[derive(Debug, Clone)]
 pub struct DrainConfig {
-    pub infeed: InfeedConfig,
+    /// Where to; never empty, the names all different.
+    pub mtas: Vec<MtaConfig>,
     pub range: XxRange,
     /// Drain this job alone.
     pub only_job: Option<JobId>,
     /// End after so many recipients were tried.
     pub first: Option<u64>,
-    /// The MTA is the embedded sink: jobs submitted as rehearsals may go there, and only there.
-    pub rehearsal: bool,
     /// Jobs for a real MTA that may go into the embedded sink all the same: somebody insists.
     pub real_into_sink: Vec<JobId>,
     /// When the refusal breaker trips.
     pub breaker: StreakLimits,
     pub retry: RetryPolicy,
-    /// How long an MTA that has not answered in this run is waited for.
-    pub wait_first: Duration,
-    /// How long an MTA that was there and is gone, or holds, is waited for.
-    pub wait: Duration,
     /// How long transactions in flight may take once a stop was asked for.
     pub shutdown_grace: Duration,
+    /// Wait for more when nothing is due, and for MTAs and disks to come back: a daemon.
+    pub forever: bool,
 }
 
 /// Why a run ended.
@@ -85,6 +93,18 @@ pub enum Ended {
     MtaUnavailable(String),
     /// Progress could not be recorded: nothing is sent without.
     JournalFailed(String),
+    /// Somebody said `pause --all`.
+    Standstill,
+}
+
+impl Ended {
+    /// What the MTA or the disk said, where one of them ended the run.
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            Ended::MtaPaused(why) | Ended::MtaUnavailable(why) | Ended::JournalFailed(why) => Some(why),
+            Ended::Drained | Ended::FirstReached | Ended::Stopped | Ended::Standstill => None,
+        }
+    }
 }
 
 /// What one run did.

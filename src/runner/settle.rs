@@ -1,5 +1,6 @@
 //! What became of a transaction, recipient by recipient: outcome, another try, or the refusal breaker.
 
+use super::retry::RetryPolicy;
 use super::supply::{JobRun, JobStop, State, Supply, of_token};
 use crate::clock::{self, Micros};
 use crate::infeed::{JobFault, RcptResult, Said, Settlement, Streak};
@@ -27,6 +28,7 @@ impl<O: Owner> Supply<O> {
         let mut landing = Landing::default();
         {
             let mut state = self.lock();
+            let retry = state.retry;
             let State { hands, jobs, .. } = &mut *state;
             let Some(hand) = hands.get_mut(&handle) else { panic!("chunk {handle} is not in hand") };
             let Some(job) = jobs.get_mut(&hand.job) else { panic!("job {} is not in hand", hand.job) };
@@ -55,7 +57,7 @@ impl<O: Owner> Supply<O> {
                         self.refused(job, handle, index, s, &rcpt.address, &said, &mut landing);
                     }
                     RcptResult::Deferred { said, .. } => {
-                        landing.record.push((index, self.deferred(&previous, now, said)));
+                        landing.record.push((index, deferred(retry, &previous, now, said)));
                     }
                     RcptResult::NotTried => landing.again.push(index),
                     RcptResult::InDoubt { error } => {
@@ -68,12 +70,16 @@ impl<O: Owner> Supply<O> {
                             landing.mark.push(index);
                         } else {
                             // twice in one pass: what breaks the connection may be the message
-                            let mut s = self.deferred(&previous, now, said);
+                            let mut s = deferred(retry, &previous, now, said);
                             s.possible_repeat = true;
                             landing.record.push((index, s));
                         }
                     }
                 }
+            }
+            for (_, settled) in &landing.record {
+                job.counts.accepted += u64::from(settled.outcome == Outcome::Accepted);
+                job.counts.deferred += u64::from(settled.outcome == Outcome::Deferred);
             }
             if let Some(fault) = job_fault
                 && !job.accept_refusals
@@ -109,18 +115,6 @@ impl<O: Owner> Supply<O> {
         landing.hold.push(index);
         if job.stop.is_none() {
             job.held.push((handle, index, settled));
-        }
-    }
-
-    fn deferred(&self, previous: &Previous, now: Micros, said: Said) -> Settled {
-        let since = if previous.deferred_since_us == 0 { now } else { previous.deferred_since_us };
-        match self.retry.next_due(previous.attempts.saturating_add(1), since, now) {
-            Some(due_us) => {
-                let mut s = previous.settled(Outcome::Deferred, now, said);
-                (s.due_us, s.deferred_since_us) = (due_us, since);
-                s
-            }
-            None => previous.settled(Outcome::Expired, now, said),
         }
     }
 
@@ -162,6 +156,18 @@ impl<O: Owner> Supply<O> {
             self.owner.record(handle, vec![(index, settled)]);
             self.lock().settled(handle, 1);
         }
+    }
+}
+
+fn deferred(retry: RetryPolicy, previous: &Previous, now: Micros, said: Said) -> Settled {
+    let since = if previous.deferred_since_us == 0 { now } else { previous.deferred_since_us };
+    match retry.next_due(previous.attempts.saturating_add(1), since, now) {
+        Some(due_us) => {
+            let mut s = previous.settled(Outcome::Deferred, now, said);
+            (s.due_us, s.deferred_since_us) = (due_us, since);
+            s
+        }
+        None => previous.settled(Outcome::Expired, now, said),
     }
 }
 

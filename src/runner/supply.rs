@@ -3,18 +3,22 @@
 //! Jobs take turns, and so do the chunks of one job. Rendering happens on the infeed's own task, outside
 //! the lock. See `settle` for the way back.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::{Notify, watch};
 
 use super::Progress;
+use super::command::JobProgress;
 use super::hand::Hand;
+use super::mtas::{Group, Mta, Target, Turn, may_take, took, weights_differ};
 use super::pack::Rendering;
 use super::retry::RetryPolicy;
 use crate::clock;
-use crate::infeed::{Capabilities, Dsn, NoRecord, Rcpt, RefusalStreak, Settlement, Transaction, Work};
+use crate::infeed::{Capabilities, Dsn, NoRecord, Rcpt, RefusalStreak, StreakLimits, Transaction};
 use crate::message::{RecipientView, Rendered};
 use crate::spool::{Chunk, JobId, JobMeta, Outcome, Owner, Settled};
 
@@ -26,13 +30,12 @@ pub(super) struct Supply<O: Owner> {
     pub owner: O,
     pub state: Mutex<State>,
     pub progress: Arc<Progress>,
-    pub retry: RetryPolicy,
-    /// Recipients a transaction, where content and sender are shared.
-    pub recipients_max: usize,
     /// There is something to take, or the drain is over.
     pub ready: Notify,
     /// The feeder has something to do.
     pub feed: Notify,
+    /// The spool is to be looked at now, not at the next turn.
+    pub nudged: AtomicBool,
     /// True once nothing more will come.
     pub over: watch::Sender<bool>,
 }
@@ -43,8 +46,24 @@ pub(super) struct State {
     /// Jobs in turn.
     pub ring: VecDeque<JobId>,
     pub hands: HashMap<u32, Hand>,
-    /// Recipients that wait in hands.
-    pub queued: usize,
+    /// What is in hand, by where it may go.
+    pub groups: Vec<Group>,
+    /// The MTAs that may take.
+    pub mtas: Vec<Turn>,
+    /// Weights are not all the same.
+    pub weighted: bool,
+    /// Somebody was kept from taking by its weight.
+    pub kept_waiting: bool,
+    /// MTAs that this run has given up, and why.
+    pub gone: Vec<(String, String)>,
+    /// Nothing begins: `pause --all`.
+    pub standstill: bool,
+    pub retry: RetryPolicy,
+    pub breaker: StreakLimits,
+    /// Jobs that are not drained, and why.
+    pub left_alone: BTreeMap<JobId, String>,
+    /// What jobs came to that are not in hand now.
+    pub met: HashMap<JobId, JobProgress>,
     /// Chunks of which everybody is settled.
     pub finished: Vec<u32>,
     /// What `--first` leaves to hand out.
@@ -53,6 +72,8 @@ pub(super) struct State {
 
 /// A job while chunks of it are in hand.
 pub(super) struct JobRun {
+    /// Where it may go, as an index into `State::groups`.
+    pub group: usize,
     pub meta: Arc<JobMeta>,
     pub template: Arc<Rendering>,
     pub dsn: Option<Dsn>,
@@ -66,6 +87,10 @@ pub(super) struct JobRun {
     pub stop: Option<JobStop>,
     /// Its recipients in transactions now.
     pub in_flight: usize,
+    /// What it came to in this run.
+    pub counts: JobProgress,
+    /// What `--first` leaves of it to hand out before it pauses.
+    pub first_left: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +99,8 @@ pub(super) enum JobStop {
     Breaker(String),
     /// A command wants the job.
     Requested,
+    /// `--first` so many were tried.
+    First,
     /// It can't be drained now: its suppression list is not to be read.
     LeftAlone,
 }
@@ -108,23 +135,38 @@ impl<O: Owner> Supply<O> {
         self.ready.notify_waiters();
     }
 
-    fn pick(&self, recipients_max: usize) -> Option<Pick> {
+    fn pick(&self, mta: &Arc<Mta>, recipients_max: usize) -> Option<Pick> {
         let mut state = self.lock();
         let state = &mut *state;
         let left = state.first_left.unwrap_or(u64::MAX);
-        if left == 0 {
+        if left == 0 || state.standstill {
             return None;
+        }
+        let weighed = if state.weighted && !mta.sink { state.turn_of(mta) } else { None };
+        let mut anything = true;
+        if let Some(at) = weighed {
+            anything = may_take(&mut state.mtas, at, Instant::now());
         }
         for _ in 0..state.ring.len() {
             let id = state.ring.pop_front()?;
             state.ring.push_back(id.clone());
             let Some(job) = state.jobs.get_mut(&id) else { continue };
-            if job.stop.is_some() {
+            let group = &mut state.groups[job.group];
+            if job.stop.is_some()
+                || job.first_left == Some(0)
+                || group.queued == 0
+                || !group.target.admits(mta)
+            {
+                continue;
+            }
+            if !anything && group.target == Target::Any {
+                state.kept_waiting = true;
                 continue;
             }
             let one =
                 job.template.is_shared() && job.template.sender_is_shared() && job.meta.test_to.is_none();
             let max = if one { recipients_max } else { 1 };
+            let left = left.min(job.first_left.unwrap_or(u64::MAX));
             let max = max.min(usize::try_from(left).unwrap_or(usize::MAX));
             for _ in 0..job.ring.len() {
                 let Some(handle) = job.ring.pop_front() else { break };
@@ -139,12 +181,20 @@ impl<O: Owner> Supply<O> {
                 job.in_flight += indices.len();
                 // only on crossing it, since a wake-up costs a context switch a message: below it, the
                 // feeder has claimed all that it may, and hears of ended chunks from `after_landing`
-                let was_above = state.queued >= LOW_WATER;
-                state.queued -= indices.len();
-                if was_above && state.queued < LOW_WATER {
+                let was_above = group.queued >= LOW_WATER;
+                group.queued -= indices.len();
+                if was_above && group.queued < LOW_WATER {
                     self.feed.notify_one();
                 }
-                if let Some(left) = &mut state.first_left {
+                if group.target == Target::Any
+                    && let Some(at) = weighed
+                {
+                    took(&mut state.mtas[at], indices.len());
+                    if std::mem::take(&mut state.kept_waiting) {
+                        self.ready.notify_waiters();
+                    }
+                }
+                for left in [&mut state.first_left, &mut job.first_left].into_iter().flatten() {
                     *left -= indices.len() as u64;
                 }
                 return Some(Pick {
@@ -224,7 +274,7 @@ impl<O: Owner> Supply<O> {
     /// Wakes whoever has something to do after recipients came back.
     pub fn after_landing(&self, state: &State) {
         if !state.finished.is_empty()
-            || state.jobs.values().any(|j| j.stop.is_some())
+            || state.jobs.values().any(|j| j.stop.is_some() || j.first_left == Some(0))
             || state.first_left == Some(0)
         {
             self.feed.notify_one();
@@ -233,6 +283,56 @@ impl<O: Owner> Supply<O> {
 }
 
 impl State {
+    /// Takes MTAs in and out.
+    pub fn set_mtas(&mut self, mtas: impl Iterator<Item = Arc<Mta>>) {
+        self.mtas = mtas.map(Turn::new).collect();
+        self.weighted = weights_differ(&self.mtas);
+    }
+
+    fn turn_of(&self, mta: &Arc<Mta>) -> Option<usize> {
+        self.mtas.iter().position(|turn| Arc::ptr_eq(&turn.mta, mta))
+    }
+
+    /// Recipients a transaction, at most, at any MTA, where content and sender are shared.
+    pub fn recipients_max(&self) -> usize {
+        self.mtas.iter().map(|turn| turn.mta.recipients_max).max().unwrap_or(1)
+    }
+
+    /// Whether some MTA may take what is for this target.
+    pub fn is_served(&self, target: &Target) -> bool {
+        self.mtas.iter().any(|turn| target.admits(&turn.mta))
+    }
+
+    /// The group of what is for this target.
+    pub fn group_of(&mut self, target: Target) -> usize {
+        if let Some(at) = self.groups.iter().position(|g| g.target == target) {
+            return at;
+        }
+        self.groups.push(Group { target, queued: 0, hands: 0 });
+        self.groups.len() - 1
+    }
+
+    /// Whether the job was met in this run, or is left alone by it.
+    pub fn known(&self, job: &JobId) -> bool {
+        self.jobs.contains_key(job) || self.met.contains_key(job) || self.left_alone.contains_key(job)
+    }
+
+    /// What a job came to in this run.
+    pub fn progress_of(&self, job: &JobId) -> JobProgress {
+        let run = self.jobs.get(job).map(|run| run.counts);
+        run.or_else(|| self.met.get(job).copied()).unwrap_or_default()
+    }
+
+    /// Recipients that wait in hands.
+    pub fn queued(&self) -> usize {
+        self.groups.iter().map(|g| g.queued).sum()
+    }
+
+    /// Whether something waits that this MTA may take.
+    pub fn waits_for(&self, mta: &Mta) -> bool {
+        self.groups.iter().any(|g| g.queued > 0 && g.target.admits(mta))
+    }
+
     /// Recipients are no longer in flight; `settled` of them have their outcome.
     pub fn landed(&mut self, handle: u32, landed: usize, settled: usize) {
         let Some(hand) = self.hands.get_mut(&handle) else { panic!("chunk {handle} is not in hand") };
@@ -254,6 +354,9 @@ impl State {
     pub fn settled(&mut self, handle: u32, n: usize) {
         let Some(hand) = self.hands.get_mut(&handle) else { panic!("chunk {handle} is not in hand") };
         hand.unsettled -= n;
+        if let Some(job) = self.jobs.get_mut(&hand.job) {
+            job.counts.outcomes += n as u64;
+        }
         // with somebody of it still on the way back, the last one to land ends it
         if hand.unsettled == 0 && hand.in_flight == 0 && !self.finished.contains(&handle) {
             self.finished.push(handle);
@@ -267,13 +370,15 @@ impl State {
         }
         let Some(hand) = self.hands.get_mut(&handle) else { panic!("chunk {handle} is not in hand") };
         hand.put_back(indices);
-        self.queued += indices.len();
         if let Some(left) = &mut self.first_left {
             *left += indices.len() as u64;
         }
-        if let Some(job) = self.jobs.get_mut(&hand.job)
-            && !job.ring.contains(&handle)
-        {
+        let Some(job) = self.jobs.get_mut(&hand.job) else { panic!("job {} is not in hand", hand.job) };
+        if let Some(left) = &mut job.first_left {
+            *left += indices.len() as u64;
+        }
+        self.groups[job.group].queued += indices.len();
+        if !job.ring.contains(&handle) {
             job.ring.push_front(handle);
         }
     }
@@ -288,14 +393,15 @@ fn guarded(make: impl FnOnce() -> Result<Rendered, String>) -> Result<Rendered, 
     })
 }
 
-impl<O: Owner> Work for Supply<O> {
-    fn try_next(&self, capabilities: &Capabilities) -> Option<Transaction> {
+/// What an MTA's infeeds ask for; see [`crate::infeed::Work`].
+impl<O: Owner> Supply<O> {
+    pub fn try_next(&self, mta: &Arc<Mta>, capabilities: &Capabilities) -> Option<Transaction> {
         if *self.over.borrow() {
             return None;
         }
         loop {
-            let recipients_max = self.recipients_max.min(capabilities.recipients_max.max(1));
-            let Some(pick) = self.pick(recipients_max) else {
+            let recipients_max = mta.recipients_max.min(capabilities.recipients_max.max(1));
+            let Some(pick) = self.pick(mta, recipients_max) else {
                 self.feed.notify_one();
                 return None;
             };
@@ -310,12 +416,12 @@ impl<O: Owner> Work for Supply<O> {
         }
     }
 
-    async fn next(&self, capabilities: &Capabilities) -> Option<Transaction> {
+    pub async fn next(&self, mta: &Arc<Mta>, capabilities: &Capabilities) -> Option<Transaction> {
         loop {
             let ready = self.ready.notified();
             tokio::pin!(ready);
             ready.as_mut().enable();
-            if let Some(transaction) = self.try_next(capabilities) {
+            if let Some(transaction) = self.try_next(mta, capabilities) {
                 return Some(transaction);
             }
             if *self.over.borrow() {
@@ -325,14 +431,10 @@ impl<O: Owner> Work for Supply<O> {
         }
     }
 
-    async fn hand_out(&self, transaction: &Transaction) -> Result<(), NoRecord> {
+    pub async fn hand_out(&self, transaction: &Transaction) -> Result<(), NoRecord> {
         let (handle, _) = of_token(transaction.recipients[0].token);
         let indices: Vec<u16> = transaction.recipients.iter().map(|r| of_token(r.token).1).collect();
         self.owner.hand_out(handle, &indices).await.map_err(NoRecord)
-    }
-
-    fn settle(&self, settlement: Settlement) {
-        self.settle_all(settlement);
     }
 }
 

@@ -12,12 +12,15 @@ use super::error::{Result, SpoolError};
 use super::id::{ChunkName, JobId};
 use super::index::JobDue;
 use super::job::JobMeta;
+use super::layout::JobState;
 use super::owner::{Claim, DirOwner};
 use super::pack::{Pack, PackContent};
 use super::pass::PassEnd;
 use super::recover::Recovered;
 use super::report::ReportLine;
 use super::results::Settled;
+use super::standstill::Standstill;
+use super::state::{Change, Requested};
 use super::submission::Begin;
 use super::view::JobView;
 use crate::slice::XxRange;
@@ -35,6 +38,24 @@ pub trait Spool: Clone + Send + Sync + 'static {
     fn view(&self, job: &JobId) -> impl Future<Output = Result<JobView>> + Send;
     /// Every job; one that can't be read is its error.
     fn views(&self) -> impl Future<Output = Result<Vec<Result<JobView>>>> + Send;
+    /// Every job in one of these states.
+    fn views_of(
+        &self,
+        states: &'static [JobState],
+    ) -> impl Future<Output = Result<Vec<Result<JobView>>>> + Send;
+    /// The state that a job is in now.
+    fn state_of(&self, job: &JobId) -> impl Future<Output = Result<JobState>> + Send;
+    /// Makes a change at once where nothing of the job is in hand, else asks whoever has it; waits for
+    /// nobody.
+    fn request(&self, job: &JobId, change: Change) -> impl Future<Output = Result<Requested>> + Send;
+    /// How a request goes on; carries it out when the job has been let go.
+    fn follow(&self, job: &JobId, to: JobState) -> impl Future<Output = Result<Requested>> + Send;
+    /// Begins a standstill, and gives the one that holds now.
+    fn pause_all(&self, reason: String) -> impl Future<Output = Result<Standstill>> + Send;
+    /// Ends the standstill, and gives it.
+    fn resume_all(&self) -> impl Future<Output = Result<Option<Standstill>>> + Send;
+    /// The standstill that holds now. Costs one look at one file, and runs where it is called.
+    fn standstill(&self) -> Result<Option<Standstill>>;
     fn cancel(&self, job: &JobId) -> impl Future<Output = Result<()>> + Send;
     fn resume(&self, job: &JobId, accept_refusals: bool) -> impl Future<Output = Result<()>> + Send;
     fn pause(&self, job: &JobId, reason: String) -> impl Future<Output = Result<()>> + Send;
@@ -81,10 +102,14 @@ pub trait Owner: Clone + Send + Sync + 'static {
     fn finish(&self, handle: u32) -> impl Future<Output = Result<PassEnd>> + Send;
     /// `done`, when nothing of the job is left in any slice.
     fn try_complete(&self, job: &JobId) -> impl Future<Output = Result<bool>> + Send;
-    /// Pauses a job of which nothing is in hand.
+    /// While there is one, nothing may be handed out. Costs one look at one file.
+    fn standstill(&self) -> Result<Option<Standstill>>;
+    /// Pauses a job of which nothing is in hand; what a person asked for meanwhile goes before it.
     fn pause(&self, job: &JobId, reason: String) -> impl Future<Output = Result<()>> + Send;
     /// Carries out what a command asked for; nothing of the job may be in hand.
     fn carry_out_request(&self, job: &JobId) -> impl Future<Output = Result<bool>> + Send;
+    /// What `--first` leaves to be tried of a job before it pauses.
+    fn first_left(&self, job: &JobId) -> impl Future<Output = Result<Option<u64>>> + Send;
     fn journal_error(&self) -> Option<String>;
     /// An orderly end: nothing may be in hand, and no clone in use.
     fn close(self) -> impl Future<Output = Result<()>> + Send;
@@ -120,6 +145,33 @@ impl Spool for DirSpool {
     async fn views(&self) -> Result<Vec<Result<JobView>>> {
         let spool = self.clone();
         blocking(move || DirSpool::views(&spool)).await
+    }
+    async fn views_of(&self, states: &'static [JobState]) -> Result<Vec<Result<JobView>>> {
+        let spool = self.clone();
+        blocking(move || DirSpool::views_of(&spool, states)).await
+    }
+    async fn state_of(&self, job: &JobId) -> Result<JobState> {
+        let (spool, job) = (self.clone(), job.clone());
+        blocking(move || DirSpool::state_of(&spool, &job)).await
+    }
+    async fn request(&self, job: &JobId, change: Change) -> Result<Requested> {
+        let (spool, job) = (self.clone(), job.clone());
+        blocking(move || DirSpool::request(&spool, &job, &change)).await
+    }
+    async fn follow(&self, job: &JobId, to: JobState) -> Result<Requested> {
+        let (spool, job) = (self.clone(), job.clone());
+        blocking(move || DirSpool::follow(&spool, &job, to)).await
+    }
+    async fn pause_all(&self, reason: String) -> Result<Standstill> {
+        let spool = self.clone();
+        blocking(move || DirSpool::pause_all(&spool, &reason)).await
+    }
+    async fn resume_all(&self) -> Result<Option<Standstill>> {
+        let spool = self.clone();
+        blocking(move || DirSpool::resume_all(&spool)).await
+    }
+    fn standstill(&self) -> Result<Option<Standstill>> {
+        DirSpool::standstill(self)
     }
     async fn cancel(&self, job: &JobId) -> Result<()> {
         let (spool, job) = (self.clone(), job.clone());
@@ -201,11 +253,23 @@ impl Owner for Arc<DirOwner> {
         blocking(move || DirSpool::try_complete(&spool, &job)).await
     }
     async fn pause(&self, job: &JobId, reason: String) -> Result<()> {
-        Spool::pause(&self.spool, job, reason).await
+        let (spool, job) = (self.spool.clone(), job.clone());
+        blocking(move || spool.pause_by_owner(&job, &reason)).await
+    }
+    fn standstill(&self) -> Result<Option<Standstill>> {
+        self.spool.standstill()
     }
     async fn carry_out_request(&self, job: &JobId) -> Result<bool> {
         let (spool, job) = (self.spool.clone(), job.clone());
         blocking(move || spool.carry_out_request(&job)).await
+    }
+    async fn first_left(&self, job: &JobId) -> Result<Option<u64>> {
+        let (spool, job) = (self.spool.clone(), job.clone());
+        blocking(move || {
+            let dir = spool.layout.job(JobState::Active, &job);
+            spool.first_left(&job, &dir, JobState::Active)
+        })
+        .await
     }
     fn journal_error(&self) -> Option<String> {
         DirOwner::journal_error(self)

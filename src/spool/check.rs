@@ -92,6 +92,10 @@ impl DirSpool {
                 );
             }
         }
+        for name in self.names(&self.layout.removed())? {
+            let path = self.layout.removed().join(&name);
+            out.add(&path, "a removal is under way, or was cut short", "it goes with the next one", false);
+        }
         for name in self.names(&self.layout.quarantine())? {
             if !name.ends_with(".reason") {
                 let path = self.layout.quarantine().join(&name);

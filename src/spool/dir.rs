@@ -1,8 +1,10 @@
 //! A spool in a folder: opening and creating one, and reading what it says of its jobs.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use serde::{Deserialize, Serialize};
 
 use super::error::{At, Result, SpoolError};
@@ -67,6 +69,7 @@ impl DirSpool {
     /// The same on any file system.
     pub fn open_on(fs: Arc<dyn Fs>, root: &Path, settings: Settings) -> Result<Self> {
         let spool = Self { fs, layout: Layout { root: root.to_path_buf() }, settings, boot: boot_id() };
+        check_access(root)?;
         spool.fs.create_dir_all(root).at("create", root)?;
         spool.check_file_system()?;
         let path = spool.layout.meta();
@@ -87,25 +90,42 @@ impl DirSpool {
         }
         // an older creation that was cut short leaves a folder out
         for folder in spool.layout.folders() {
-            spool.fs.create_dir_all(&folder).at("create", &folder)?;
+            spool.ensure_dir(&folder)?;
         }
         Ok(spool)
     }
 
     /// Whether there is a spool at `root`. An error where that isn't ours to see.
     pub fn exists(root: &Path) -> Result<bool> {
+        check_access(root)?;
         let meta = Layout { root: root.to_path_buf() }.meta();
         RealFs.exists(&meta).at("look at", &meta)
     }
 
     /// Takes a spool that was written on another machine as this one's.
     pub fn adopt(root: &Path) -> Result<()> {
+        check_access(root)?;
         let fs = RealFs;
         let path = Layout { root: root.to_path_buf() }.meta();
         let bytes = fs.read(&path).at("read", &path)?;
         let mut meta: SpoolMeta = parse_toml(&path, &bytes)?;
         meta.machine_id = machine_id();
         fs::replace(&fs, &path, to_toml(&meta).as_bytes()).at("write", &path)
+    }
+
+    /// Free space on its file system.
+    pub fn space(&self) -> Result<fs::Space> {
+        let root = &self.layout.root;
+        self.fs.space(root).at("look at the file system of", root)
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Jobs in a state, by a listing alone.
+    pub fn count(&self, state: JobState) -> Result<u64> {
+        Ok(self.list_state(state)?.len() as u64)
     }
 
     pub fn root(&self) -> &Path {
@@ -117,7 +137,9 @@ impl DirSpool {
         let strangers: Vec<_> =
             self.fs.read_dir(root).at("list", root)?.into_iter().filter(|n| !n.starts_with('.')).collect();
         let ours = |n: &String| {
-            n == "locks" || n.starts_with("meta.") || self.layout.folders().iter().any(|f| f.ends_with(n))
+            ["locks", "commands"].contains(&n.as_str())
+                || n.starts_with("meta.")
+                || self.layout.folders().iter().any(|f| f.ends_with(n))
         };
         if let Some(name) = strangers.iter().find(|n| !ours(n) && *n != "lost+found") {
             return Err(SpoolError::damaged(
@@ -126,7 +148,7 @@ impl DirSpool {
             ));
         }
         for folder in self.layout.folders() {
-            self.fs.create_dir_all(&folder).at("create", &folder)?;
+            self.ensure_dir(&folder)?;
         }
         let uuid = super::id::hex(&std::array::from_fn::<u8, 16, _>(|_| fastrand::u8(..)));
         let meta = SpoolMeta { format: FORMAT_PLAIN, uuid, machine_id: machine_id() };
@@ -278,6 +300,32 @@ impl DirSpool {
         tracing::error!("{} put aside as {}: {reason}", path.display(), to.display());
         Ok(to)
     }
+}
+
+/// A spool is its user's alone: for anybody else there is no use in trying.
+fn check_access(root: &Path) -> Result<()> {
+    let Ok(metadata) = std::fs::metadata(root) else { return Ok(()) };
+    let wanted = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+    match accessat(CWD, root, wanted, AtFlags::EACCESS) {
+        Err(rustix::io::Errno::ACCESS) if metadata.is_dir() => {
+            let name = user_name(metadata.uid());
+            let owner =
+                name.as_ref().map_or_else(|| format!("user {}", metadata.uid()), |n| format!("the user {n}"));
+            let user = name.unwrap_or_else(|| format!("'#{}'", metadata.uid()));
+            Err(SpoolError::NotOurs { path: root.to_path_buf(), owner, user })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The name of a local user; `None` when /etc/passwd doesn't tell.
+fn user_name(uid: u32) -> Option<String> {
+    let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
 }
 
 fn parse_toml<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {

@@ -40,6 +40,16 @@ pub enum SpoolError {
         "job {job} is in hand of a running infeed and was not released within {seconds} s: the request stands and is carried out by it"
     )]
     Busy { job: String, seconds: u64 },
+    #[error(
+        "{path} has been locked by another command for {seconds} s: is one stopped? (`fuser {path}` names it); then run this again"
+    )]
+    TurnHeld { path: PathBuf, seconds: u64 },
+    #[error("the report of job {job} is being read: let that end, then run this again")]
+    BeingRead { job: String },
+    #[error(
+        "{path} belongs to {owner}, and you may not write there: run this as that user, `sudo -u {user} infeed ...`"
+    )]
+    NotOurs { path: PathBuf, owner: String, user: String },
     #[error("another submit with the id {0} is under way: wait for it, then run this again")]
     SubmitUnderWay(String),
     #[error(

@@ -137,6 +137,10 @@ impl Fs for FaultyFs {
         self.step()?;
         RealFs.remove_file(path)
     }
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.step()?;
+        RealFs.remove_dir(path)
+    }
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         self.step()?;
         RealFs.remove_dir_all(path)

@@ -1,11 +1,15 @@
 //! The file system as the spool uses it: blocking calls, each of which can fail.
 //!
 //! Everything that must survive a crash goes through this trait, so that the same code runs on the
-//! real file system and on a faulty one in tests. Kernel locks are the one exception (`own.rs`).
+//! real file system and on a faulty one in tests. Kernel locks are the one exception (`own.rs`,
+//! `hold.rs`).
+//!
+//! What root creates in a folder of somebody else's is given to that user and group at once, so that
+//! `sudo infeed submit` into the spool of a daemon leaves nothing that the daemon can't read.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Free space on a file system.
@@ -46,6 +50,8 @@ pub trait Fs: Send + Sync + 'static {
     /// Atomic; fails with `AlreadyExists` when `to` is there.
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// An empty folder.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
     fn exists(&self, path: &Path) -> io::Result<bool>;
     /// Makes the folder's entries durable.
@@ -74,6 +80,35 @@ pub fn replace(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<()> {
         Some(parent) => fs.sync_dir(parent),
         None => Ok(()),
     }
+}
+
+/// Opens a file for its kernel lock, and creates it where it is absent; never through a symbolic link.
+pub(super) fn open_lockable(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(path)?;
+    give_away(&file, path)?;
+    Ok(file)
+}
+
+/// What is root's, in a folder that isn't, becomes the folder owner's. Nothing for anybody but root.
+fn give_away(file: &File, path: &Path) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => fs::metadata(parent)?,
+        _ => fs::metadata(".")?,
+    };
+    if folder.uid() != 0 && file.metadata()?.uid() == 0 {
+        std::os::unix::fs::fchown(file, Some(folder.uid()), Some(folder.gid()))?;
+    }
+    Ok(())
 }
 
 /// The real one.
@@ -110,7 +145,13 @@ impl FsFile for RealFile {
 
 impl Fs for RealFs {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        fs::DirBuilder::new().mode(0o700).create(path)
+        fs::DirBuilder::new().mode(0o700).create(path)?;
+        if rustix::process::geteuid().is_root() {
+            // never through a link that somebody put in its place
+            let flags = nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW;
+            give_away(&OpenOptions::new().read(true).custom_flags(flags).open(path)?, path)?;
+        }
+        Ok(())
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -133,6 +174,7 @@ impl Fs for RealFs {
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        give_away(&file, path)?;
         Ok(Box::new(RealFile(file)))
     }
 
@@ -156,6 +198,10 @@ impl Fs for RealFs {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {

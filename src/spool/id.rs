@@ -9,8 +9,23 @@ use super::error::SpoolError;
 use crate::clock::{self, Micros};
 
 /// A job's id: 1 to 64 of `[A-Za-z0-9._-]`, the first a letter or digit; also a folder's name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct JobId(String);
+
+impl TryFrom<String> for JobId {
+    type Error = SpoolError;
+
+    fn try_from(text: String) -> Result<Self, SpoolError> {
+        text.parse()
+    }
+}
+
+impl From<JobId> for String {
+    fn from(id: JobId) -> Self {
+        id.0
+    }
+}
 
 impl JobId {
     /// `20261122-031400-7f3k2q`: sorts by time; 30 random bits tell submissions of one second apart.
@@ -77,7 +92,8 @@ impl fmt::Debug for ChunkDigest {
 }
 
 /// `<due µs, 16 digits>+<sha1>`: a listing in order of names is first due, first served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ChunkName {
     pub due_us: Micros,
     pub digest: ChunkDigest,
@@ -100,6 +116,20 @@ impl ChunkName {
         }
         let name = Self { due_us: due.parse().ok()?, digest: ChunkDigest(bytes) };
         (name.to_string() == text).then_some(name)
+    }
+}
+
+impl TryFrom<String> for ChunkName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| format!("`{text}` is no chunk's name"))
+    }
+}
+
+impl From<ChunkName> for String {
+    fn from(name: ChunkName) -> Self {
+        name.to_string()
     }
 }
 
@@ -169,7 +199,7 @@ impl Outcome {
 }
 
 /// Recipients by outcome; they always sum to the job's recipients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Counts {
     by_outcome: [u64; 9],
     /// Of all of them, those marked: may have been sent twice.

@@ -108,6 +108,11 @@ impl DirOwner {
             if let Some(entry) = index.jobs.get_mut(job) {
                 let request = entry.dir.request();
                 entry.requested = self.spool.fs.exists(&request).at("look at", &request)?;
+                // `job resume --accept-refusals` may come at any time; most jobs have no such file
+                match self.spool.standing_of(&entry.dir) {
+                    Ok(standing) => entry.standing = standing,
+                    Err(e) => tracing::error!("job {job} keeps its standing: {e}"),
+                }
                 continue;
             }
             match self.load(job, index.range) {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{Dec, Enc};
 use super::id::{Counts, JobId, Outcome};
+use super::layout::JobState;
 use crate::clock::Micros;
 
 /// The newest format of jobs that this infeed reads; it writes packs in it.
@@ -42,6 +43,12 @@ pub struct JobMeta {
     pub suppress: Option<String>,
     /// Submitted for the sink: never drained into anything else.
     pub rehearsal: bool,
+    /// The one MTA that it may go to; any, where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mta: Option<String>,
+    /// `--first`: it pauses once so many recipients were tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<u64>,
     /// Every message goes to this address instead of its recipient's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_to: Option<String>,
@@ -69,7 +76,8 @@ pub enum OnDoubt {
     Hold,
 }
 
-/// `standing.toml`: what was decided about a job after its submission. Replaced as a whole.
+/// `standing.toml`: what was decided about a job after its submission. Replaced as a whole, and believed
+/// only as far as [`Standing::in_state`] lets it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Standing {
     /// Why it is paused.
@@ -80,6 +88,26 @@ pub struct Standing {
     /// `job resume --accept-refusals`.
     #[serde(default)]
     pub accept_refusals: bool,
+    /// When it was cancelled; in the view of a job that is done, when that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_us: Option<Micros>,
+    /// It was resumed after the first so many: the rest may go.
+    #[serde(default)]
+    pub first_lifted: bool,
+}
+
+impl Standing {
+    /// What of it holds in this state: the rest is of an earlier one, or of a change that was cut short.
+    pub fn in_state(self, state: JobState) -> Self {
+        let is_paused = state == JobState::Paused;
+        Self {
+            paused_reason: self.paused_reason.filter(|_| is_paused),
+            paused_us: if is_paused { self.paused_us } else { 0 },
+            accept_refusals: self.accept_refusals,
+            ended_us: self.ended_us.filter(|_| state == JobState::Cancelled),
+            first_lifted: self.first_lifted,
+        }
+    }
 }
 
 /// `request`: a command that a running infeed is asked to make room for.
@@ -87,6 +115,11 @@ pub struct Standing {
 pub struct Request {
     pub state: String,
     pub asked_us: Micros,
+    /// Why it is to be paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(default)]
+    pub accept_refusals: bool,
 }
 
 /// `summary.toml`: the counts of a job that is done, so that a listing needs no more of it.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::id::{ChunkName, JobId};
 
 /// A job's state is the folder that it lies in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     Active,
@@ -40,6 +40,14 @@ impl Layout {
     pub fn locks(&self) -> PathBuf {
         self.root.join("locks")
     }
+    /// Locked by the command whose turn it is to change a job's state.
+    pub fn commands(&self) -> PathBuf {
+        self.root.join("commands")
+    }
+    /// There while everything is paused.
+    pub fn standstill(&self) -> PathBuf {
+        self.root.join("standstill.toml")
+    }
     pub fn incoming(&self) -> PathBuf {
         self.root.join("incoming")
     }
@@ -48,6 +56,10 @@ impl Layout {
     }
     pub fn quarantine(&self) -> PathBuf {
         self.root.join("quarantine")
+    }
+    /// Jobs on their way out: unlinked bit by bit.
+    pub fn removed(&self) -> PathBuf {
+        self.root.join("removed")
     }
     /// What was submitted lately, by fingerprint.
     pub fn recent(&self) -> PathBuf {
@@ -61,7 +73,7 @@ impl Layout {
     }
     /// Every folder of a spool.
     pub fn folders(&self) -> Vec<PathBuf> {
-        let mut all = vec![self.incoming(), self.journal(), self.quarantine(), self.recent()];
+        let mut all = vec![self.incoming(), self.journal(), self.quarantine(), self.recent(), self.removed()];
         all.extend(JobState::ALL.map(|s| self.state(s)));
         all
     }

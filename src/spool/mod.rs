@@ -4,10 +4,11 @@
 //!
 //! | folder | state of a job | leaves it by |
 //! | --- | --- | --- |
-//! | `incoming/<job>` | being written, or being removed; swept when nobody locks it | commit → `active` |
-//! | `active/<job>` | drained | all final → `done`; breaker → `paused`; `job cancel` → `cancelled` |
+//! | `incoming/<job>` | being written; swept when nobody locks it | commit → `active` |
+//! | `active/<job>` | drained | all final → `done`; breaker, `job pause` → `paused`; `job cancel` → `cancelled` |
 //! | `paused/<job>` | left alone | `job resume` → `active`; `job cancel` → `cancelled` |
-//! | `cancelled/<job>`, `done/<job>` | ended; report kept | `job remove` |
+//! | `cancelled/<job>`, `done/<job>` | ended; report kept | `job remove`, retention → `removed` |
+//! | `removed/` | nobody's any more | unlinked, bit by bit |
 //!
 //! Guarantees. Nothing committed is ever lost. After a process death at most N × D × R recipients may
 //! be sent twice, after a power cut also at most `progress_unsynced_max` more, and each that may have
@@ -42,6 +43,8 @@ mod recover;
 mod replay;
 pub mod report;
 pub mod results;
+pub mod retention;
+mod standstill;
 mod state;
 pub mod submission;
 pub mod view;
@@ -61,6 +64,9 @@ pub use pass::PassEnd;
 pub use recover::Recovered;
 pub use report::ReportLine;
 pub use results::Settled;
+pub use retention::{ExpiredJob, Pace, RetentionSettings};
+pub use standstill::Standstill;
+pub use state::{Change, Requested};
 pub use submission::{Begin, Submission};
 pub use view::JobView;
 

@@ -4,14 +4,15 @@
 //! and disjoint ranges share a spool. Behind the lockable bytes the file says who holds them; that is
 //! for people and is never trusted.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
 use super::error::{At, Result, SpoolError};
+use super::fs::open_lockable;
 use crate::slice::XxRange;
 
 /// Each `xx` has a line of this many bytes behind the lockable ones.
@@ -23,17 +24,6 @@ const NOTES_AT: u64 = 4096;
 pub struct RangeLock {
     file: File,
     pub range: XxRange,
-}
-
-fn open(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .at("open", path)
 }
 
 fn flock(kind: libc::c_int, first: u8, len: i64) -> libc::flock {
@@ -53,7 +43,7 @@ fn width(range: XxRange) -> i64 {
 impl RangeLock {
     /// Takes the range, or says who has part of it.
     pub fn take(path: &Path, range: XxRange) -> Result<Self> {
-        let file = open(path)?;
+        let file = open_lockable(path).at("open", path)?;
         let lock = flock(libc::F_WRLCK, range.first, width(range));
         match fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)) {
             Ok(_) => {}

@@ -47,6 +47,8 @@ fn meta() -> JobMeta {
         accept_refusals: false,
         suppress: None,
         rehearsal: false,
+        mta: None,
+        first: None,
         test_to: None,
         literal: false,
         pack: None,

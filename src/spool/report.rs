@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::dir::DirSpool;
 use super::error::{At, Result, SpoolError};
+use super::hold::Hold;
 use super::id::{ChunkDigest, ChunkName, JobId, Outcome};
 use super::layout::{JobDir, JobState};
 use super::pass::read_chunk;
@@ -37,6 +38,9 @@ impl DirSpool {
             Err(SpoolError::PackMember { .. }) => return self.member_report(job, each),
             found => found?,
         };
+        // an ended job is not removed under its reader; one that goes on may be paused or cancelled
+        let ended = matches!(state, JobState::Cancelled | JobState::Done);
+        let _hold = if ended { Hold::shared(&dir)? } else { None };
         let meta = self.meta_of(&dir)?;
         // the journal first: a pass that ends meanwhile is then found in its results
         let overlay = self.overlay(job)?;

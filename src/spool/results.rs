@@ -46,7 +46,7 @@ impl Settled {
 }
 
 /// A chunk that holds recipients whose pass has not ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Child {
     pub name: ChunkName,
     pub recipients: u16,

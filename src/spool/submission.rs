@@ -4,8 +4,8 @@
 //! leaves a folder that nobody locks, which the next one sweeps. Runs on a blocking thread.
 
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
@@ -101,8 +101,9 @@ impl DirSpool {
         }
     }
 
-    /// Removes what dead submits left.
+    /// Removes what dead submits left, and a part of what removals did.
     pub(super) fn sweep_incoming(&self) -> Result<()> {
+        self.sweep_removed()?;
         let incoming = self.layout.incoming();
         for name in self.names(&incoming)? {
             let id = name.strip_suffix(".lock").unwrap_or(&name);
@@ -310,14 +311,7 @@ impl IncomingLock {
     /// `None` when another process holds it.
     pub(super) fn take(incoming: &Path, id: &JobId) -> Result<Option<Self>> {
         let path = incoming.join(format!("{id}.lock"));
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .at("open", &path)?;
+        let file = fs::open_lockable(&path).at("open", &path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
@@ -340,7 +334,7 @@ impl IncomingLock {
         }
     }
 
-    pub(super) fn remove(self, fs: &dyn Fs) -> Result<()> {
+    fn remove(self, fs: &dyn Fs) -> Result<()> {
         self.unlink(fs)
     }
 }

@@ -18,6 +18,9 @@ use super::submission::{Begin, Submission};
 use crate::clock;
 use crate::slice::XxRange;
 
+mod retention;
+mod state;
+
 fn settings() -> Settings {
     Settings {
         chunk_recipients_max: 3,
@@ -52,6 +55,8 @@ fn meta(_: &Submission) -> JobMeta {
         accept_refusals: false,
         suppress: None,
         rehearsal: false,
+        mta: None,
+        first: None,
         test_to: None,
         literal: false,
         pack: None,

@@ -12,12 +12,13 @@ use super::job::{JobMeta, OnDoubt, Standing};
 use super::layout::{JobDir, JobState};
 use super::own;
 use super::pass::read_chunk;
-use super::replay::Replayed;
+use super::replay::{OpenByJob, Replayed};
 use super::results::{self, Child, ResultsHeader};
+use crate::clock::Micros;
 use crate::slice::XxRange;
 
 /// A job as `jobs` and `job show` tell it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct JobView {
     pub job: JobId,
     pub state: JobState,
@@ -42,7 +43,32 @@ pub(super) struct Family {
 impl DirSpool {
     /// Every job, in the order of ids. One that can't be read is reported by its error.
     pub fn views(&self) -> Result<Vec<Result<JobView>>> {
-        Ok(self.list_jobs()?.into_iter().map(|(job, _)| self.view(&job)).collect())
+        self.views_of(&JobState::ALL)
+    }
+
+    /// Every job in one of these states, in the order of ids; the journals are read once for all.
+    pub fn views_of(&self, states: &[JobState]) -> Result<Vec<Result<JobView>>> {
+        // the journals before the folders: a pass that ends meanwhile is then found in its results
+        let mut overlays = self.overlays()?;
+        let mut views = Vec::new();
+        for (job, state) in self.list_jobs()? {
+            if !states.contains(&state) {
+                continue;
+            }
+            let overlay = overlays.remove(&job).unwrap_or_default();
+            let dir = self.layout.job(state, &job);
+            match self.view_with(state, &dir, &job, &overlay) {
+                // renamed while we looked
+                Err(e) if e.is_not_found() => match self.view(&job) {
+                    Ok(view) if !states.contains(&view.state) => {}
+                    // removed
+                    Err(SpoolError::NoSuchJob(_)) => {}
+                    other => views.push(other),
+                },
+                other => views.push(other),
+            }
+        }
+        Ok(views)
     }
 
     /// A job, or one member of a pack.
@@ -75,11 +101,12 @@ impl DirSpool {
         overlay: &BTreeMap<ChunkName, Replayed>,
     ) -> Result<JobView> {
         let meta = self.meta_of(dir)?;
-        let standing = self.standing_of(dir)?;
+        let standing = self.standing_of(dir)?.in_state(state);
         if state == JobState::Done
             && let Some(summary) = self.summary_of(dir)?
         {
             let counts = summary.counts();
+            let standing = Standing { ended_us: Some(summary.finished_us), ..standing };
             return Ok(JobView {
                 job: job.clone(),
                 state,
@@ -124,10 +151,15 @@ impl DirSpool {
     /// What the journals say of this job's open chunks. Of chunks in a running owner's hand nothing is
     /// in doubt yet.
     pub(super) fn overlay(&self, job: &JobId) -> Result<BTreeMap<ChunkName, Replayed>> {
-        let mut open = self.replay(XxRange::ALL)?.remove(job).unwrap_or_default();
+        Ok(self.overlays()?.remove(job).unwrap_or_default())
+    }
+
+    /// The same of every job.
+    fn overlays(&self) -> Result<OpenByJob> {
+        let mut open = self.replay(XxRange::ALL)?;
         if !open.is_empty() {
             let owned = own::owners(&self.layout.locks())?;
-            for (name, replayed) in &mut open {
+            for (name, replayed) in open.values_mut().flatten() {
                 if owned.iter().any(|o| o.range.contains(name.xx())) {
                     replayed.handed.clear();
                     replayed.power_cut = false;
@@ -216,11 +248,7 @@ impl DirSpool {
     /// How many jobs, chunks and recipients wait in each of `slices`, and the oldest due time.
     pub fn backlog(&self, slices: u32) -> Result<Vec<SliceBacklog>> {
         let mut all = vec![SliceBacklog::default(); slices as usize];
-        for view in self.views()? {
-            let Ok(view) = view else { continue };
-            if view.state != JobState::Active {
-                continue;
-            }
+        for view in self.views_of(&[JobState::Active])?.into_iter().flatten() {
             for child in &view.waiting {
                 let slot = &mut all[crate::slice::slice_of(child.name.xx(), slices) as usize];
                 slot.chunks += 1;
@@ -279,6 +307,14 @@ pub(super) fn state_of(
 }
 
 impl JobView {
+    /// When the first of the deferred recipients are due; `None` when there are none, and once it ended.
+    pub fn deferred_due_us(&self) -> Option<Micros> {
+        if !matches!(self.state, JobState::Active | JobState::Paused) {
+            return None;
+        }
+        self.waiting.iter().filter(|c| c.deferred > 0).map(|c| c.name.due_us).min()
+    }
+
     /// Somebody may have got it.
     pub fn may_have_reached_somebody(&self) -> bool {
         let reached = [Outcome::Accepted, Outcome::InDoubt].map(|o| self.counts.of(o)).iter().sum::<u64>();

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "compiled into every test binary, and none uses all of it")]
 
 pub mod binary;
+pub mod certificates;
 pub mod defer_table;
 pub mod desk;
 pub mod ledger;
@@ -11,6 +12,7 @@ pub mod mta;
 pub mod port;
 pub mod receiver;
 pub mod report;
+pub mod sasl;
 pub mod seed;
 pub mod sink;
 pub mod wait;

@@ -36,7 +36,7 @@ impl Relay {
     }
 }
 
-/// Whether tests against this MTA (`postfix`, `sendmail`) can run here. `false`: skip; it is said on
+/// Whether tests against this MTA (`postfix`, `sendmail`), or with `sasl`, can run here. `false`: skip; it is said on
 /// stderr, and counted by `tests/run`.
 ///
 /// # Panics
@@ -85,6 +85,11 @@ impl Postfix {
     /// When it doesn't start; ask [`skip_or_require`] before.
     pub fn start(relay: Relay, extra: &[&str]) -> Self {
         Postfix(Instance::start("postfix", relay, extra))
+    }
+
+    /// The Unix-domain socket that it listens on as well.
+    pub fn socket(&self) -> PathBuf {
+        self.0.dir.join("spool/public/infeed")
     }
 
     /// Messages in its queue, whatever their state.
@@ -251,7 +256,7 @@ fn recipe(mta: &str) -> Command {
 
 /// A new folder that every user may pass through, since Postfix's own user must. Its name holds the
 /// process id, so that `tests/run` knows when nobody needs it any more.
-fn fresh_dir() -> PathBuf {
+pub(super) fn fresh_dir() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let places = [std::env::temp_dir(), "/tmp".into(), env!("CARGO_TARGET_TMPDIR").into()];
     let place = places.iter().find(|place| is_open_to_all(place)).expect("a folder open to every user");

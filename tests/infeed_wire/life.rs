@@ -152,3 +152,76 @@ async fn a_panic_settles_what_it_held_and_the_infeed_begins_anew() {
     assert_eq!(list.words(), ["not tried, accepted GOOD000001"]);
     assert_eq!(pool.status().panics_total, 1);
 }
+
+#[tokio::test]
+async fn a_session_with_nothing_to_send_says_quit_and_comes_back_with_work() {
+    let first = [".", "S: 250 ok", "C: QUIT", "alone", "S: 221 bye", "eof"];
+    let server = Server::start(&[&[HELLO, ENVELOPE, READY, &first], &[HELLO, &["good"]]]).await;
+    let list = Arc::new(List::new([message(&[1])]).endless());
+    let mut config = config(&server.address);
+    config.idle_timeout_ms = 30;
+    let pool = Pool::start(config, list.clone());
+    let mut changed = pool.changed();
+    changed.wait_for(|status| status.connections_total == 1).await.unwrap();
+    changed.wait_for(|status| status.established == 0).await.unwrap();
+    // It waits for work with no connection, and nothing went wrong.
+    changed.wait_for(|status| status.connecting == 1).await.unwrap();
+    let idle = pool.status();
+    assert_eq!((idle.connections_total, idle.last_error, idle.state), (1, None, MtaState::Connecting));
+    list.add(message(&[2]));
+    while list.words().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(pool.stop(Duration::from_secs(20)).await, StopReport { finished: 1, aborted: 0 });
+    server.played().await;
+    assert_eq!(list.words(), ["accepted -", "accepted GOOD000001"]);
+}
+
+#[tokio::test]
+async fn a_transaction_goes_back_while_its_connection_takes_long_and_nobody_connects_for_it_as_well() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Connections are made by the kernel, and get no greeting before somebody accepts them.
+    let address = listener.local_addr().unwrap().to_string();
+    let list = Arc::new(List::new([message(&[1])]).again());
+    let mut config = config(&address);
+    config.connections = 4;
+    let pool = Pool::start(config, list.clone());
+    while list.words().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((list.words(), list.waiting()), (vec!["not tried".to_owned()], 1));
+    assert!(matches!(pool.status().state, MtaState::Connecting), "no failure: {:?}", pool.status());
+    let server = Server::on(listener, &[&[HELLO, &["good"]]]);
+    pool.finished().await;
+    server.played().await;
+    assert_eq!(list.words(), ["not tried, accepted GOOD000001"]);
+    assert_eq!(pool.status().connections_total, 1);
+}
+
+#[tokio::test]
+async fn beside_a_live_session_too_one_slow_connect_is_made_for_one_transaction() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap().into_std().unwrap();
+    let backlog = listener.try_clone().unwrap();
+    // The first connection keeps its message in flight; the next ones wait for a greeting.
+    let script = [".", "hang"];
+    let server = Server::on(TcpListener::from_std(listener).unwrap(), &[&[HELLO, ENVELOPE, READY, &script]]);
+    let list = Arc::new(List::new([message(&[1])]).again().endless());
+    let mut config = config(&server.address);
+    config.connections = 4;
+    let pool = Pool::start(config, list.clone());
+    while list.handed_out() == 0 {
+        tokio::task::yield_now().await;
+    }
+    list.add(message(&[2]));
+    while list.words().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    // Whoever would take it was woken.
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((list.words(), list.waiting()), (vec!["not tried".to_owned()], 1));
+    pool.stop(Duration::ZERO).await;
+    let waited_for_a_greeting = std::iter::from_fn(|| backlog.accept().ok()).count();
+    assert_eq!(waited_for_a_greeting, 1);
+}

@@ -1,9 +1,14 @@
 //! The infeed stage against scripted MTAs on loopback.
 
 mod any_octets;
+mod auth;
+#[path = "../common/certificates.rs"]
+mod certificates;
 mod exchange;
 mod failures;
 mod life;
 mod limits;
 mod server;
+mod tls;
+mod unix;
 mod work;

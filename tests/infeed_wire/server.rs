@@ -9,14 +9,18 @@
 //! | `alone` | what was read so far was all that came: one command a write |
 //! | `eof` | the client closes |
 //! | `close` | closes |
+//! | `tls` | shakes hands, and goes on under TLS |
+//! | `tls refused` | shakes hands, and the client goes |
 //! | `hang` | answers no more, until the client closes |
 //! | `good` | from here on a faultless MTA with PIPELINING (after EHLO) |
 
-use std::net::SocketAddr;
+use std::io;
+use std::path::Path;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 pub const HELLO: &[&str] = &["S: 220 mx", "C: EHLO", "S: 250-mx|250-PIPELINING|250-8BITMIME|250 SIZE 100000"];
 pub const HELLO_LOCK_STEP: &[&str] = &["S: 220 mx", "C: EHLO me.example", "alone", "S: 250-mx|250 8BITMIME"];
@@ -32,18 +36,49 @@ impl Server {
     }
 
     pub fn on(listener: TcpListener, scripts: &[&[&[&'static str]]]) -> Server {
-        let address: SocketAddr = listener.local_addr().unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        Self::play(Listener::Tcp(listener), address, None, scripts)
+    }
+
+    /// With `tls` for the steps of that name.
+    pub async fn tls(tls: TlsAcceptor, scripts: &[&[&[&'static str]]]) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        Self::play(Listener::Tcp(listener), address, Some(tls), scripts)
+    }
+
+    pub fn unix(path: &Path, tls: Option<TlsAcceptor>, scripts: &[&[&[&'static str]]]) -> Server {
+        let listener = Listener::Unix(UnixListener::bind(path).unwrap());
+        Self::play(listener, format!("unix:{}", path.display()), tls, scripts)
+    }
+
+    fn play(
+        listener: Listener,
+        address: String,
+        tls: Option<TlsAcceptor>,
+        scripts: &[&[&[&'static str]]],
+    ) -> Server {
         let scripts: Vec<Vec<&'static str>> = scripts.iter().map(|s| s.concat()).collect();
         let task = tokio::spawn(async move {
-            for (i, script) in scripts.iter().enumerate() {
-                let (stream, _) = listener.accept().await.unwrap();
-                let mut connection = Connection { stream, inbox: Vec::new(), at: i };
+            for (at, script) in scripts.iter().enumerate() {
+                let stream = listener.accept().await.unwrap();
+                let mut connection = Connection { stream, inbox: Vec::new(), at };
                 for step in script {
-                    connection.step(step).await;
+                    connection = match (*step, &tls) {
+                        ("tls", Some(tls)) => connection.secure(tls).await,
+                        ("tls refused", Some(tls)) => {
+                            connection.refused(tls).await;
+                            break;
+                        }
+                        _ => {
+                            connection.step(step).await;
+                            connection
+                        }
+                    }
                 }
             }
         });
-        Server { address: address.to_string(), task }
+        Server { address, task }
     }
 
     /// Every script was played to its end.
@@ -52,13 +87,44 @@ impl Server {
     }
 }
 
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Box<dyn Duplex>> {
+        Ok(match self {
+            Listener::Tcp(listener) => Box::new(listener.accept().await?.0),
+            Listener::Unix(listener) => Box::new(listener.accept().await?.0),
+        })
+    }
+}
+
 struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Duplex>,
     inbox: Vec<u8>,
     at: usize,
 }
 
 impl Connection {
+    async fn secure(self, tls: &TlsAcceptor) -> Self {
+        assert!(self.inbox.is_empty(), "connection {}: clear text where TLS begins", self.at);
+        let stream = tls.accept(self.stream).await.unwrap_or_else(|e| panic!("connection {}: {e}", self.at));
+        Self { stream: Box::new(stream), ..self }
+    }
+
+    /// Under TLS 1.3 the client may refuse after the server is content: then by its alert, or its end.
+    async fn refused(self, tls: &TlsAcceptor) {
+        if let Ok(mut stream) = tls.accept(self.stream).await {
+            let read = stream.read(&mut [0; 64]).await;
+            assert!(!matches!(read, Ok(1..)), "connection {}: it went on", self.at);
+        }
+    }
+
     async fn step(&mut self, step: &str) {
         let at = self.at;
         match step.split_once(": ") {

@@ -1,0 +1,91 @@
+//! A run with its control socket: what `serve`, `drain` and `send` have in common.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::exit;
+use super::session::Session;
+use crate::clock;
+use crate::control::{self, Desk, Place};
+use crate::runner::{self, DrainConfig, DrainReport, Progress, RunHandle, RunnerError};
+use crate::spool::{DirSpool, Spool, SpoolError};
+
+/// Asks for the configuration to be read again; the answer goes to the sender that comes with it.
+pub type ReloadAsked = oneshot::Sender<Result<(), String>>;
+
+/// The slices are ours, and the control socket answers.
+pub struct Owned {
+    owner: <DirSpool as Spool>::Owner,
+    served: control::Served,
+    commands: mpsc::Receiver<runner::RunCommand>,
+    pub handle: RunHandle,
+}
+
+/// Takes the slices and begins to listen.
+///
+/// # Errors
+/// `SpoolError::Owned` as the spool's; those of the socket.
+pub async fn own(
+    spool: &DirSpool,
+    session: &Session,
+    config: &DrainConfig,
+    command: &'static str,
+    reload: Option<mpsc::Sender<ReloadAsked>>,
+) -> anyhow::Result<Owned> {
+    let owner = Spool::own(spool, config.range).await?;
+    let mut sockets = Vec::new();
+    let mut places = vec![Place::Spool { root: spool.root().to_path_buf(), range: config.range }];
+    // one that drains for a moment doesn't take the daemon's name
+    if reload.is_some()
+        && let Some(path) = session.config.control.socket.clone()
+    {
+        places.push(Place::Named { path, group: session.config.control.socket_group.clone() });
+    }
+    for place in places {
+        sockets.push(place.listen()?);
+    }
+    let (handle, commands) = RunHandle::new();
+    let desk = Desk {
+        spool: spool.clone(),
+        run: handle.clone(),
+        command,
+        begun_us: clock::now_us(),
+        slices: config.range.to_string(),
+        reload,
+        exit_code: exit::of_spool,
+        exit_code_other: exit::INTERNAL,
+    };
+    Ok(Owned { owner, served: control::serve(sockets, desk), commands, handle })
+}
+
+impl Owned {
+    pub fn owner(&self) -> &<DirSpool as Spool>::Owner {
+        &self.owner
+    }
+
+    /// Drains until the run ends; then the socket goes, and the slices.
+    ///
+    /// # Errors
+    /// Those of the runner.
+    pub async fn drain(
+        self,
+        config: DrainConfig,
+        progress: Arc<Progress>,
+        stop: watch::Receiver<bool>,
+    ) -> Result<DrainReport, RunnerError> {
+        let Owned { owner, served, commands, handle } = self;
+        drop(handle);
+        let ended = runner::drain_owned(owner, config, progress, stop, commands).await;
+        served.stop().await;
+        ended
+    }
+}
+
+/// Who owns the slices, where an error says that somebody else does.
+pub fn owned_by_other(error: &anyhow::Error) -> Option<&str> {
+    match error.downcast_ref::<SpoolError>() {
+        Some(SpoolError::Owned { owner }) => Some(owner),
+        _ => None,
+    }
+}

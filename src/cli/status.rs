@@ -1,0 +1,261 @@
+//! `status`: who drains, how fast, what waits and what stands still and why, on one screen. Also
+//! `reload` and `mta resume`, which speak to the daemon alone.
+
+use std::fmt::{self, Write};
+
+use clap::{Args, Subcommand};
+
+use super::session::{GlobalOptions, Session, print, print_json};
+use super::{control, exit};
+use crate::clock::{self, Micros, SECOND_US};
+use crate::control::{Request, Status};
+use crate::spool::DirSpool;
+
+/// Look at the MTAs, or call on one again
+#[derive(Debug, Clone, Args)]
+pub struct MtaArgs {
+    #[command(subcommand)]
+    command: MtaCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum MtaCommand {
+    /// Call again on an MTA that refused us as a whole: its setting was mended
+    #[command(after_help = "Examples:\n  infeed mta resume\n  infeed mta resume primary")]
+    Resume {
+        /// Its name [default: every one that is paused]
+        name: Option<String>,
+    },
+}
+
+/// Runs `status`.
+///
+/// # Errors
+/// Those of the spool and the control socket; output that can't be written.
+pub fn run(global: &GlobalOptions) -> anyhow::Result<u8> {
+    let session = Session::new(global, &[])?;
+    let mut status: Option<Status> = None;
+    for owner in control::owners(&session)? {
+        let answer: Status = owner.ask(&Request::Status)?;
+        match &mut status {
+            None => status = Some(answer),
+            Some(status) => status.merge(answer),
+        }
+    }
+    let status = match status {
+        Some(status) => status,
+        None => match session.existing_spool()? {
+            Some(spool) => Status::of_spool(&spool)?,
+            None => return Ok(exit::DONE),
+        },
+    };
+    if session.json {
+        print_json(&status)?
+    } else {
+        print(&screen(&status)?)?
+    }
+    Ok(if status.damaged.is_empty() { exit::DONE } else { exit::BAD_DATA })
+}
+
+/// Runs `reload`.
+///
+/// # Errors
+/// No daemon (69), a configuration that is bad (78).
+pub fn run_reload(global: &GlobalOptions) -> anyhow::Result<u8> {
+    let session = Session::new(global, &[])?;
+    let owners = control::owners(&session)?;
+    if owners.is_empty() {
+        return Err(nobody_serves());
+    }
+    for owner in owners {
+        owner.ask::<()>(&Request::Reload)?;
+    }
+    if session.json {
+        print_json(&serde_json::json!({ "reloaded": true }))?;
+    } else {
+        print("the configuration was read again\n")?;
+    }
+    Ok(exit::DONE)
+}
+
+/// Runs `mta …`.
+///
+/// # Errors
+/// No daemon (69).
+pub fn run_mta(args: &MtaArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
+    let session = Session::new(global, &[])?;
+    let MtaCommand::Resume { name } = &args.command;
+    let owners = control::owners(&session)?;
+    if owners.is_empty() {
+        return Err(nobody_serves());
+    }
+    let mut resumed: u64 = 0;
+    for owner in owners {
+        resumed += owner.ask::<u64>(&Request::ResumeMta { mta: name.clone() })?;
+    }
+    if session.json {
+        print_json(&serde_json::json!({ "resumed": resumed }))?;
+    } else {
+        print(&match resumed {
+            0 => "no MTA was paused\n".to_owned(),
+            1 => "1 MTA is called on again\n".to_owned(),
+            n => format!("{n} MTAs are called on again\n"),
+        })?;
+    }
+    Ok(exit::DONE)
+}
+
+fn nobody_serves() -> anyhow::Error {
+    exit::coded(exit::UNAVAILABLE, "nobody serves this spool now: start `infeed serve`".to_owned())
+}
+
+/// Whether a spool is drained by somebody who can be asked.
+pub fn is_served(spool: &DirSpool, session: &Session) -> anyhow::Result<bool> {
+    Ok(!spool.owners()?.is_empty() && !control::owners(session)?.is_empty())
+}
+
+/// One screen of text.
+fn screen(s: &Status) -> Result<String, fmt::Error> {
+    let (mut out, now) = (String::new(), clock::now_us());
+    if s.owners.is_empty() {
+        writeln!(out, "{}: nobody drains it (`infeed serve`, or `infeed drain` from cron)", s.spool)?;
+    }
+    for owner in &s.owners {
+        let command = owner.command.as_deref().unwrap_or("an infeed that doesn't answer");
+        let up = owner.uptime_s.map(|s| format!(", up {}", duration(s))).unwrap_or_default();
+        let slices =
+            if owner.slices == "00-ff" { String::new() } else { format!(", slices {}", owner.slices) };
+        writeln!(out, "{}: {command}, {}{slices}{up}", s.spool, owner.who)?;
+    }
+    if let Some(standstill) = &s.standstill {
+        let since = standstill.since_us.map(clock::rfc3339).unwrap_or_default();
+        writeln!(out, "EVERYTHING IS PAUSED since {since}: {}; `infeed resume --all`", standstill.reason)?;
+    }
+    if let Some(note) = &s.note {
+        writeln!(out, "NOTE {note}")?;
+    }
+    let jobs = &s.jobs;
+    writeln!(
+        out,
+        "jobs      {} active, {} paused, {} done, {} cancelled",
+        jobs.active, jobs.paused, jobs.done, jobs.cancelled
+    )?;
+    let b = &s.backlog;
+    let when = match (b.due, b.next_due_us) {
+        (0, Some(next)) => format!(", the first in {}", in_s(next, now)),
+        _ => String::new(),
+    };
+    writeln!(
+        out,
+        "backlog   {} recipients, {} due, {} deferred{when}{}",
+        b.recipients,
+        b.due,
+        b.deferred,
+        match b.oldest_due_us {
+            Some(oldest) if b.due > 0 => format!("; the oldest is due since {}", in_s(now, oldest)),
+            _ => String::new(),
+        }
+    )?;
+    if !s.mtas.is_empty() {
+        writeln!(
+            out,
+            "rate      {:.0}/s (10 s), {:.0}/s (1 min), {} in flight",
+            s.rate_10_s, s.rate_60_s, s.in_flight
+        )?;
+        let outcomes: Vec<String> =
+            s.outcomes.iter().filter(|(_, n)| **n > 0).map(|(name, n)| format!("{n} {name}")).collect();
+        let none = if outcomes.is_empty() { "none yet" } else { "" };
+        writeln!(out, "outcomes  {}{none} since its start", outcomes.join(", "))?;
+    }
+    for mta in &s.mtas {
+        writeln!(
+            out,
+            "mta       {} {} {}, N {}/{}, {:.0}/s, {} accepted, {} refused, {} deferred{}",
+            mta.name,
+            mta.address,
+            mta.state,
+            mta.established,
+            mta.connections,
+            mta.rate_10_s,
+            mta.accepted,
+            mta.refused,
+            mta.deferred,
+            mta.why.as_ref().map(|why| format!("\n          {why}")).unwrap_or_default()
+        )?;
+    }
+    for job in &s.active {
+        writeln!(
+            out,
+            "active    {}: {} of {} accepted, {} refused, {} deferred, {} pending",
+            job.job, job.accepted, job.recipients, job.refused, job.deferred, job.pending
+        )?;
+    }
+    if (s.active.len() as u64) < jobs.active {
+        writeln!(out, "          and {} more: `infeed jobs`", jobs.active - s.active.len() as u64)?;
+    }
+    for paused in &s.paused {
+        writeln!(out, "paused    {}: {}; `infeed job resume {}`", paused.job, paused.reason, paused.job)?;
+    }
+    for left in &s.left_alone {
+        writeln!(out, "left      {}: {}", left.job, left.reason)?;
+    }
+    for damaged in &s.damaged {
+        writeln!(out, "damaged   {damaged}; `infeed spool check`")?;
+    }
+    let inodes = s.space.inodes_free.map(|n| format!(", {n} inodes")).unwrap_or_default();
+    let full = s.space.bytes_free <= s.space.bytes_free_min
+        || s.space.inodes_free.is_some_and(|n| n <= s.space.inodes_free_min);
+    writeln!(
+        out,
+        "space     {} free{inodes}{}",
+        bytes(s.space.bytes_free),
+        if full { ": FULL, nothing can be submitted" } else { "" }
+    )?;
+    Ok(out)
+}
+
+fn in_s(later: Micros, earlier: Micros) -> String {
+    duration(later.saturating_sub(earlier) / SECOND_US)
+}
+
+/// `3 d 4 h`, `12 min 5 s`, `7 s`: the two largest units.
+pub fn duration(s: u64) -> String {
+    let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let mut left = s;
+    let mut parts = Vec::new();
+    for (size, name) in units {
+        if left >= size && parts.len() < 2 {
+            parts.push(format!("{} {name}", left / size));
+        } else if !parts.is_empty() {
+            break;
+        }
+        left %= size;
+    }
+    if parts.is_empty() { "0 s".to_owned() } else { parts.join(" ") }
+}
+
+fn bytes(n: u64) -> String {
+    match n {
+        _ if n >= 1 << 30 => format!("{:.1} GiB", n as f64 / (1u64 << 30) as f64),
+        _ => format!("{:.0} MiB", n as f64 / (1u64 << 20) as f64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_show_their_two_largest_units() {
+        for (s, text) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (61, "1 min 1 s"),
+            (3_600, "1 h"),
+            (90_061, "1 d 1 h"),
+            (86_401, "1 d"),
+        ] {
+            assert_eq!(duration(s), text);
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What a string must look like to be an address, a host's name, or the name of an MTA. Nothing is looked up.
+
+/// The longest name of an MTA, in octets: it stands in every report, and in status lines.
+pub(super) const MTA_NAME_LEN_MAX: usize = 64;
+
+/// The word that stands for the built-in MTA wherever an MTA is chosen.
+const SINK: &str = "sink";
+
+/// What `sockaddr_un` has room for on Linux, less its NUL; longer paths fail at the first connect.
+const SOCKET_PATH_OCTETS_MAX: usize = 107;
+
+pub(super) fn is_mta_name(text: &str) -> bool {
+    text.len() <= MTA_NAME_LEN_MAX
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && text != SINK
+}
+
+pub(super) fn is_mta_address(text: &str) -> bool {
+    match text.strip_prefix("unix:") {
+        Some(path) => {
+            path.starts_with('/')
+                && (2..=SOCKET_PATH_OCTETS_MAX).contains(&path.len())
+                && !path.contains(char::is_control)
+        }
+        None => is_host_port(text),
+    }
+}
+
+fn is_host_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let host_is_good = match host.strip_prefix('[') {
+        Some(literal) => literal.strip_suffix(']').is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => is_domain_name(host),
+    };
+    host_is_good && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0)
+}
+
+pub(super) fn is_helo_name(text: &str) -> bool {
+    match text.strip_prefix('[') {
+        Some(literal) => literal.strip_suffix(']').is_some_and(|ip| {
+            let v6 = ip.strip_prefix("IPv6:").map(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok());
+            v6.unwrap_or_else(|| ip.parse::<std::net::Ipv4Addr>().is_ok())
+        }),
+        None => is_domain_name(text),
+    }
+}
+
+/// RFC 5321 §4.1.2 with underscores let through: hosts with them exist.
+fn is_domain_name(text: &str) -> bool {
+    text.len() <= 255
+        && text.split('.').all(|label| {
+            !label.is_empty()
+                && label.len() <= 63
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        })
+}

@@ -1,0 +1,78 @@
+//! The commands' end of the control socket.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use super::error::ControlError;
+use super::protocol::{Reply, Request};
+use super::socket;
+
+/// The longest that an answer may take: a change of state waits for transactions in flight.
+const ANSWER_WAIT: Duration = Duration::from_secs(90);
+
+/// An owner that listens.
+#[derive(Debug, Clone)]
+pub struct Client {
+    path: PathBuf,
+}
+
+impl Client {
+    /// Every owner of the spool that listens, that of `named` (`control.socket`) first. None where
+    /// nobody does; then commands act on the spool themselves.
+    ///
+    /// # Errors
+    /// [`ControlError::Connect`] where a socket is there and not for us.
+    pub fn all(root: &Path, named: Option<&Path>) -> Result<Vec<Self>, ControlError> {
+        let mut found = Vec::new();
+        for path in socket::in_spool(root) {
+            if is_alive(&path)? {
+                found.push(Self { path });
+            }
+        }
+        if found.is_empty()
+            && let Some(path) = named
+            && is_alive(path)?
+        {
+            found.push(Self { path: path.to_path_buf() });
+        }
+        Ok(found)
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// [`ControlError`]; the owner's own are `Refused`.
+    pub fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<T, ControlError> {
+        let connected = socket::connect(&self.path);
+        let stream = connected.map_err(|source| ControlError::Connect { path: self.path.clone(), source })?;
+        stream.set_read_timeout(Some(ANSWER_WAIT)).map_err(ControlError::Broken)?;
+        let mut line = serde_json::to_string(request).map_err(|e| ControlError::BadReply(e.to_string()))?;
+        line.push('\n');
+        (&stream).write_all(line.as_bytes()).map_err(ControlError::Broken)?;
+        let mut answer = String::new();
+        BufReader::new(&stream).read_line(&mut answer).map_err(ControlError::Broken)?;
+        if answer.is_empty() {
+            return Err(ControlError::Broken(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        match serde_json::from_str(&answer) {
+            Ok(Reply::Ok(value)) => {
+                serde_json::from_value(value).map_err(|e| ControlError::BadReply(e.to_string()))
+            }
+            Ok(Reply::Error { text, exit_code }) => Err(ControlError::Refused { text, exit_code }),
+            Err(e) => Err(ControlError::BadReply(e.to_string())),
+        }
+    }
+}
+
+fn is_alive(path: &Path) -> Result<bool, ControlError> {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    match socket::connect(path) {
+        // a probe that asks nothing
+        Ok(_) => Ok(true),
+        Err(e) if matches!(e.kind(), ConnectionRefused | NotFound) => Ok(false),
+        Err(source) => Err(ControlError::Connect { path: path.to_path_buf(), source }),
+    }
+}

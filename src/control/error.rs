@@ -1,0 +1,29 @@
+//! What can go wrong between a command and the owner that it talks to.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Control's errors.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    #[error("the control socket {} can't be made: {source}", path.display())]
+    Listen { path: PathBuf, source: io::Error },
+    #[error(
+        "another process listens on the control socket {}; stop it, or set control.socket to another path",
+        path.display()
+    )]
+    InUse { path: PathBuf },
+    #[error("no group {group} on this machine; mend control.socket_group")]
+    NoSuchGroup { group: String },
+    #[error("the control socket {} can't be used: {source}", path.display())]
+    Connect { path: PathBuf, source: io::Error },
+    #[error(
+        "the connection to the owner broke: {0}; what was asked may have been done: `infeed status` tells"
+    )]
+    Broken(io::Error),
+    #[error("the owner's answer can't be read: {0}; is it another version of infeed?")]
+    BadReply(String),
+    /// The owner's own words, with the exit code that it gives.
+    #[error("{text}")]
+    Refused { text: String, exit_code: u8 },
+}

@@ -1,0 +1,154 @@
+//! What is asked over the control socket, and answered: one line of JSON each way, one request a
+//! connection.
+
+use serde::{Deserialize, Serialize};
+
+use crate::runner::JobProgress;
+use crate::spool::{DirSpool, JobState, Outcome, SpoolError, Standstill};
+
+/// Octets of a request, at most.
+pub const REQUEST_BYTES_MAX: u64 = 64 * 1024;
+
+/// `{"do":"pause","job":"weekly-47","reason":"wrong list"}`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// [`super::Status`].
+    Status,
+    /// Every job: a list of [`crate::spool::JobView`], each `Ok` or the error's text.
+    Jobs,
+    /// One job's [`crate::spool::JobView`].
+    Job {
+        job: String,
+    },
+    /// [`JobCounts`]: how far a job has come.
+    Progress {
+        job: String,
+    },
+    Pause {
+        job: String,
+        #[serde(default)]
+        reason: Option<String>,
+    },
+    Resume {
+        job: String,
+        #[serde(default)]
+        accept_refusals: bool,
+    },
+    Cancel {
+        job: String,
+    },
+    Remove {
+        job: String,
+    },
+    /// Nothing begins any more, until `resume_all`: [`AllPaused`].
+    PauseAll {
+        #[serde(default)]
+        reason: Option<String>,
+    },
+    /// [`AllPaused`], of what ended: none where nothing was paused.
+    ResumeAll,
+    /// Call again on an MTA that refused us as a whole; on all without a name. Answers how many were paused.
+    ResumeMta {
+        #[serde(default)]
+        mta: Option<String>,
+    },
+    /// Read the configuration again.
+    Reload,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    Ok(serde_json::Value),
+    Error { text: String, exit_code: u8 },
+}
+
+/// How far a job has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobCounts {
+    /// `active`, `paused`, `cancelled` or `done`.
+    pub state: String,
+    /// In this run of the owner.
+    pub progress: JobProgress,
+    /// Something of it is in hand or due.
+    pub under_way: bool,
+    pub standstill: bool,
+    /// What holds the run up.
+    pub note: Option<String>,
+}
+
+/// `pause --all` and `resume --all`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllPaused {
+    /// The standstill that holds now, or that ended.
+    pub standstill: Option<Standstill>,
+    /// Whether this request made it so.
+    pub changed: bool,
+    pub went: Vec<Went>,
+    /// Jobs that can't be read.
+    pub unreadable: Vec<String>,
+}
+
+impl AllPaused {
+    /// With the counts as the spool has them; `in_flight` says how many of a job are in transactions now.
+    /// Blocks on the disk.
+    ///
+    /// # Errors
+    /// The spool's.
+    pub fn of(
+        spool: &DirSpool,
+        standstill: Option<Standstill>,
+        changed: bool,
+        in_flight: impl Fn(&crate::spool::JobId) -> u64,
+    ) -> Result<Self, SpoolError> {
+        let mut all = Self { standstill, changed, went: Vec::new(), unreadable: Vec::new() };
+        for view in spool.views_of(&[JobState::Active])? {
+            match view {
+                Ok(view) => {
+                    let unfinished = view.counts.unfinished();
+                    let in_flight = in_flight(&view.job).min(unfinished);
+                    all.went.push(Went {
+                        job: view.job.to_string(),
+                        recipients: view.meta.recipients,
+                        accepted: view.counts.of(Outcome::Accepted),
+                        in_flight,
+                        waiting: unfinished - in_flight,
+                    });
+                }
+                Err(e) => all.unreadable.push(e.to_string()),
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// What of an active job went before everything was paused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Went {
+    pub job: String,
+    pub recipients: u64,
+    /// Taken by an MTA.
+    pub accepted: u64,
+    /// In a transaction now: each ends within its timeouts.
+    pub in_flight: u64,
+    /// Pending or deferred, those in flight not counted.
+    pub waiting: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_one_flat_object_and_what_it_does_not_know_is_refused() {
+        let line = r#"{"do":"pause","job":"weekly-47"}"#;
+        let want = Request::Pause { job: "weekly-47".into(), reason: None };
+        assert_eq!(serde_json::from_str::<Request>(line).ok(), Some(want));
+        for bad in [r#"{"do":"pause"}"#, r#"{"do":"fly"}"#, r#"{"do":"cancel","job":"x","force":true}"#, "[]"]
+        {
+            assert!(serde_json::from_str::<Request>(bad).is_err(), "{bad}");
+        }
+    }
+}

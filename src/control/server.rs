@@ -1,0 +1,277 @@
+//! The owner's end of the control socket.
+//!
+//! Changes of state are asked of the spool; where a job is in the runner's hand, the runner lets go first
+//! (transactions in flight end), and this process renames. Requests are served side by side; one that
+//! waits for a job keeps nobody else waiting.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::protocol::{AllPaused, JobCounts, REQUEST_BYTES_MAX, Reply, Request};
+use super::socket::Listening;
+use super::status::Status;
+use crate::clock::{self, Micros};
+use crate::runner::{RunEnded, RunHandle};
+use crate::spool::{Change, DirSpool, JobId, Requested, SpoolError, Standstill};
+
+/// How long a request may take to arrive.
+const REQUEST_WAIT: Duration = Duration::from_secs(10);
+/// How long a job in hand is waited for: its transactions end within their timeouts.
+const RELEASE_WAIT: Duration = Duration::from_secs(60);
+/// Connections served side by side, at most.
+const CONNECTIONS_MAX: usize = 64;
+
+/// What the server acts on.
+pub struct Desk {
+    pub spool: DirSpool,
+    pub run: RunHandle,
+    /// `serve`, `drain` or `send`.
+    pub command: &'static str,
+    pub begun_us: Micros,
+    /// The slices, as the status names them.
+    pub slices: String,
+    /// Reads the configuration again; `None` where it can't be changed.
+    pub reload: Option<tokio::sync::mpsc::Sender<tokio::sync::oneshot::Sender<Result<(), String>>>>,
+    /// The exit code of a spool's error.
+    pub exit_code: fn(&SpoolError) -> u8,
+    /// The exit code of anything else: bad requests, an ending run.
+    pub exit_code_other: u8,
+}
+
+/// Serves until dropped.
+pub struct Served {
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Served {
+    /// Ends it, and takes the sockets away.
+    pub async fn stop(mut self) {
+        for task in self.tasks.drain(..) {
+            task.abort();
+            if let Err(e) = task.await
+                && e.is_panic()
+            {
+                tracing::error!("a defect of the control socket: {e}");
+            }
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Answers on all these sockets. Needs a tokio runtime.
+pub fn serve(sockets: Vec<Listening>, desk: Desk) -> Served {
+    let desk = Arc::new(desk);
+    let tasks = sockets.into_iter().map(|socket| tokio::spawn(listen(socket, desk.clone()))).collect();
+    Served { tasks }
+}
+
+async fn listen(socket: Listening, desk: Arc<Desk>) {
+    let mut serving: JoinSet<()> = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = socket.listener.accept(), if serving.len() < CONNECTIONS_MAX => match accepted {
+                Ok((stream, _)) => {
+                    serving.spawn(converse(stream, desk.clone()));
+                }
+                Err(e) => {
+                    tracing::warn!("the control socket: {e}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            Some(ended) = serving.join_next() => {
+                if let Err(e) = ended {
+                    tracing::error!("a defect of the control socket: {e}");
+                }
+            }
+        }
+    }
+}
+
+async fn converse(stream: UnixStream, desk: Arc<Desk>) {
+    let (reader, mut writer) = stream.into_split();
+    let mut line = String::new();
+    let mut reader = BufReader::new(reader.take(REQUEST_BYTES_MAX));
+    match tokio::time::timeout(REQUEST_WAIT, reader.read_line(&mut line)).await {
+        // a probe, or a client that has gone
+        Err(_) | Ok(Err(_)) | Ok(Ok(0)) => return,
+        Ok(Ok(_)) => {}
+    }
+    let reply = match serde_json::from_str::<Request>(&line) {
+        Ok(request) => desk.answer(request).await,
+        Err(e) => Err(Trouble::BadRequest(e.to_string())),
+    };
+    let reply = reply.unwrap_or_else(|trouble| desk.error(&trouble));
+    let Ok(mut text) = serde_json::to_string(&reply) else { return };
+    text.push('\n');
+    if let Err(e) = writer.write_all(text.as_bytes()).await {
+        tracing::debug!("the answer was not wanted any more: {e}");
+    }
+}
+
+/// Why a request was not carried out.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("a request that can't be read: {0}")]
+    BadRequest(String),
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error("{0}: ask again, the spool is then without an owner, or with another")]
+    Ending(#[from] RunEnded),
+    #[error("{0}")]
+    Reload(String),
+    #[error("the answer can't be written: {0}")]
+    Answer(#[from] serde_json::Error),
+}
+
+fn ok(value: impl Serialize) -> Result<Reply, Trouble> {
+    Ok(Reply::Ok(serde_json::to_value(value)?))
+}
+
+async fn blocking<T: Send + 'static>(
+    f: impl FnOnce() -> Result<T, SpoolError> + Send + 'static,
+) -> Result<T, SpoolError> {
+    match tokio::task::spawn_blocking(f).await {
+        Ok(result) => result,
+        Err(e) => std::panic::resume_unwind(e.into_panic()),
+    }
+}
+
+impl Desk {
+    fn error(&self, trouble: &Trouble) -> Reply {
+        let exit_code = match trouble {
+            Trouble::Spool(e) => (self.exit_code)(e),
+            _ => self.exit_code_other,
+        };
+        Reply::Error { text: trouble.to_string(), exit_code }
+    }
+
+    async fn answer(&self, request: Request) -> Result<Reply, Trouble> {
+        let spool = self.spool.clone();
+        match request {
+            Request::Status => ok(self.status().await?),
+            Request::Jobs => {
+                let views = blocking(move || spool.views()).await?;
+                ok(views.into_iter().map(|view| view.map_err(|e| e.to_string())).collect::<Vec<_>>())
+            }
+            Request::Job { job } => {
+                let job: JobId = job.parse()?;
+                ok(blocking(move || spool.view(&job)).await?)
+            }
+            Request::Progress { job } => ok(self.progress(job.parse()?).await?),
+            Request::Pause { job, reason } => {
+                let reason = reason.unwrap_or_else(|| "paused by hand".to_owned());
+                self.change(job.parse()?, Change::Pause { reason }).await
+            }
+            Request::Resume { job, accept_refusals } => {
+                self.change(job.parse()?, Change::Resume { accept_refusals }).await
+            }
+            Request::Cancel { job } => self.change(job.parse()?, Change::Cancel).await,
+            Request::Remove { job } => {
+                let job: JobId = job.parse()?;
+                ok(blocking(move || spool.remove(&job)).await?)
+            }
+            Request::PauseAll { reason } => {
+                let reason = reason.unwrap_or_else(|| "paused by hand".to_owned());
+                let before = blocking(move || spool.standstill()).await?;
+                let spool = self.spool.clone();
+                let standstill = blocking(move || spool.pause_all(&reason)).await?;
+                self.run.nudge().await?;
+                ok(self.all_paused(Some(standstill), before.is_none()).await?)
+            }
+            Request::ResumeAll => {
+                let ended = blocking(move || spool.resume_all()).await?;
+                self.run.nudge().await?;
+                let changed = ended.is_some();
+                ok(self.all_paused(ended, changed).await?)
+            }
+            Request::ResumeMta { mta } => ok(self.run.resume_mta(mta).await?),
+            Request::Reload => self.reload().await,
+        }
+    }
+
+    async fn status(&self) -> Result<Status, Trouble> {
+        let run = self.run.status().await?;
+        let spool = self.spool.clone();
+        let mut status = blocking(move || Status::of_spool(&spool)).await?;
+        status.add_run(&run);
+        if let Some(mine) = status.owners.iter_mut().find(|owner| owner.slices == self.slices) {
+            mine.command = Some(self.command.to_owned());
+            mine.uptime_s = Some(clock::now_us().saturating_sub(self.begun_us) / clock::SECOND_US);
+        }
+        Ok(status)
+    }
+
+    async fn progress(&self, job: JobId) -> Result<JobCounts, Trouble> {
+        let progress = self.run.progress(job.clone()).await?;
+        let run = self.run.status().await?;
+        let spool = self.spool.clone();
+        let (state, standstill) =
+            blocking(move || Ok((spool.state_of(&job)?, spool.standstill()?.is_some()))).await?;
+        Ok(JobCounts {
+            state: state.as_str().to_owned(),
+            progress: progress.counts,
+            under_way: progress.under_way,
+            standstill,
+            note: run.progress.note,
+        })
+    }
+
+    /// Brings a job into another state, through the run where it has the job in hand.
+    async fn change(&self, job: JobId, change: Change) -> Result<Reply, Trouble> {
+        let until = Instant::now() + RELEASE_WAIT;
+        let mut asked = false;
+        loop {
+            let (spool, id, wish) = (self.spool.clone(), job.clone(), change.clone());
+            let requested =
+                blocking(
+                    move || {
+                        if asked { spool.follow(&id, wish.to()) } else { spool.request(&id, &wish) }
+                    },
+                );
+            let requested = requested.await?;
+            asked = true;
+            // the run lets go of what is to stop, and takes up what may go on
+            self.run.nudge().await?;
+            match requested {
+                Requested::Done => {
+                    let spool = self.spool.clone();
+                    return ok(blocking(move || spool.view(&job)).await?);
+                }
+                Requested::InHand if Instant::now() >= until => {
+                    let seconds = RELEASE_WAIT.as_secs();
+                    return Err(SpoolError::Busy { job: job.to_string(), seconds }.into());
+                }
+                Requested::InHand => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    /// What went of each active job, as of a moment in which nothing begins any more.
+    async fn all_paused(&self, standstill: Option<Standstill>, changed: bool) -> Result<AllPaused, Trouble> {
+        let run = self.run.status().await?;
+        let spool = self.spool.clone();
+        Ok(blocking(move || AllPaused::of(&spool, standstill, changed, |job| run.in_flight_of(job))).await?)
+    }
+
+    async fn reload(&self) -> Result<Reply, Trouble> {
+        let Some(reload) = &self.reload else {
+            let text =
+                format!("`infeed {}` reads its configuration once: end it and begin anew", self.command);
+            return Err(Trouble::Reload(text));
+        };
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        reload.send(answer).await.map_err(|_| RunEnded)?;
+        answered.await.map_err(|_| RunEnded)?.map_err(Trouble::Reload)?;
+        ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! The control socket: a Unix-domain stream socket in the spool's folder, 0600, and where the
+//! configuration names one (`control.socket`), another one there, for a group.
+//!
+//! It is named for the slices that its owner has, so that drains of disjoint slices have one each. A
+//! socket of a dead owner refuses connections, and the next owner of those slices takes its place.
+
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::net::UnixListener;
+
+use super::error::ControlError;
+use crate::slice::XxRange;
+
+/// Connections that wait to be accepted, at most.
+const BACKLOG: i32 = 64;
+
+/// Where a socket is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In the spool's folder, for its owner alone.
+    Spool { root: PathBuf, range: XxRange },
+    /// Anywhere, and for a group.
+    Named { path: PathBuf, group: Option<String> },
+}
+
+/// A socket that is listened on; its name goes when it is dropped.
+#[derive(Debug)]
+pub struct Listening {
+    pub listener: UnixListener,
+    pub path: PathBuf,
+}
+
+impl Place {
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Place::Spool { root, range } => root.join(name_of(*range)),
+            Place::Named { path, .. } => path.clone(),
+        }
+    }
+
+    /// Listens. For a place in a spool, its slices must be ours. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ControlError::Listen`], [`ControlError::InUse`], [`ControlError::NoSuchGroup`].
+    pub fn listen(&self) -> Result<Listening, ControlError> {
+        let path = self.path();
+        let failed = |source| ControlError::Listen { path: path.clone(), source };
+        let (mode, group) = match self {
+            Place::Named { group: Some(group), .. } => (0o660, Some(gid_of(group)?)),
+            _ => (0o600, None),
+        };
+        if matches!(self, Place::Named { .. }) && connect(&path).is_ok() {
+            return Err(ControlError::InUse { path });
+        }
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
+            _ => {}
+        }
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
+        socket.set_nonblocking(true).map_err(failed)?;
+        let short = Short::of(&path).map_err(failed)?;
+        socket.bind(&SockAddr::unix(&short.path).map_err(failed)?).map_err(failed)?;
+        // before anybody can connect
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(failed)?;
+        if let Some(gid) = group {
+            chown(&path, None, Some(gid)).map_err(failed)?;
+        }
+        socket.listen(BACKLOG).map_err(failed)?;
+        let std_listener: std::os::unix::net::UnixListener = socket.into();
+        let listener = UnixListener::from_std(std_listener).map_err(failed)?;
+        Ok(Listening { listener, path })
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        if let Err(e) = std::fs::remove_file(&self.path)
+            && e.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!("the control socket {} stays: {e}", self.path.display());
+        }
+    }
+}
+
+/// Connects; a name that nobody listens on is `ConnectionRefused`.
+pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
+    UnixStream::connect(&Short::of(path)?.path)
+}
+
+/// The sockets of a spool, of owners dead or alive.
+pub(super) fn in_spool(root: &Path) -> Vec<PathBuf> {
+    // a folder that isn't ours to read has none for us
+    let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
+    let mut all: Vec<PathBuf> = entries
+        .filter_map(Result::ok)
+        .filter(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            name.starts_with("control") && name.ends_with(".sock")
+        })
+        .map(|entry| entry.path())
+        .collect();
+    all.sort();
+    all
+}
+
+fn name_of(range: XxRange) -> String {
+    if range == XxRange::ALL { "control.sock".to_owned() } else { format!("control-{range}.sock") }
+}
+
+fn gid_of(group: &str) -> Result<u32, ControlError> {
+    if let Ok(gid) = group.parse() {
+        return Ok(gid);
+    }
+    match nix::unistd::Group::from_name(group) {
+        Ok(Some(found)) => Ok(found.gid.as_raw()),
+        _ => Err(ControlError::NoSuchGroup { group: group.to_owned() }),
+    }
+}
+
+/// A path by way of its open folder: a socket's address holds 107 octets, and folders nest deeper.
+struct Short {
+    path: PathBuf,
+    _folder: File,
+}
+
+impl Short {
+    fn of(path: &Path) -> io::Result<Self> {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let folder = File::open(folder)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
+        Ok(Self { path, _folder: folder })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deep() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = folder.path().join("a-folder-with-a-rather-long-name".repeat(5));
+        std::fs::create_dir_all(&root).expect("made");
+        (folder, root)
+    }
+
+    #[tokio::test]
+    async fn a_socket_in_a_deep_folder_is_for_its_owner_alone_and_goes_when_it_is_dropped() {
+        let (_folder, root) = deep();
+        let place = Place::Spool { root: root.clone(), range: XxRange::ALL };
+        let listening = place.listen().expect("listens");
+        let mode = std::fs::metadata(&listening.path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(in_spool(&root), [root.join("control.sock")]);
+        assert!(connect(&listening.path).is_ok());
+        drop(listening);
+        assert!(in_spool(&root).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_dead_owners_socket_is_taken_over_and_a_living_strangers_is_not() {
+        let (_folder, root) = deep();
+        let place = Place::Spool { root: root.clone(), range: XxRange::ALL };
+        let listening = place.listen().expect("listens");
+        let path = listening.path.clone();
+        // as a kill leaves it: the name without the listener
+        std::fs::hard_link(&path, root.join("kept")).expect("linked");
+        drop(listening);
+        std::fs::rename(root.join("kept"), &path).expect("back");
+        assert_eq!(connect(&path).expect_err("nobody there").kind(), io::ErrorKind::ConnectionRefused);
+        let _living = place.listen().expect("taken over");
+        let stranger = Place::Named { path, group: None };
+        assert!(matches!(stranger.listen(), Err(ControlError::InUse { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_group_that_is_not_there_is_named() {
+        let (_folder, root) = deep();
+        let place = Place::Named { path: root.join("x.sock"), group: Some("no-such-group".into()) };
+        let error = place.listen().expect_err("refused").to_string();
+        assert!(error.contains("no-such-group") && error.contains("control.socket_group"), "{error}");
+    }
+}

@@ -1,0 +1,303 @@
+//! What `status` tells, on one screen or as JSON: the same numbers, whoever counts them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{self, Micros};
+use crate::infeed::MtaState;
+use crate::runner::RunStatus;
+use crate::spool::{DirSpool, JobState, JobView, Outcome, SpoolError};
+
+/// Jobs that are shown one by one, at most; the counts are of all.
+const JOBS_SHOWN_MAX: usize = 20;
+
+/// All of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub spool: String,
+    /// Who drains; none: nobody does now.
+    pub owners: Vec<OwnerLine>,
+    /// `pause --all`: since when, and why.
+    pub standstill: Option<PausedLine>,
+    pub jobs: JobsByState,
+    pub backlog: Backlog,
+    /// Outcomes since the owner began.
+    pub outcomes: BTreeMap<String, u64>,
+    /// Accepted recipients a second.
+    pub rate_10_s: f64,
+    pub rate_60_s: f64,
+    /// Recipients in transactions now.
+    pub in_flight: u64,
+    /// What holds things up, in words.
+    pub note: Option<String>,
+    pub mtas: Vec<MtaLine>,
+    /// Active jobs, those with the most left first.
+    pub active: Vec<JobLine>,
+    /// Paused jobs, and why.
+    pub paused: Vec<PausedLine>,
+    /// Jobs that the owner can't drain, and why.
+    pub left_alone: Vec<PausedLine>,
+    pub space: SpaceLine,
+    /// Jobs that can't be read.
+    pub damaged: Vec<String>,
+}
+
+/// One owner of slices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerLine {
+    /// `serve`, `drain` or `send`; `None`: it doesn't answer.
+    pub command: Option<String>,
+    /// As its lock says it.
+    pub who: String,
+    /// Of hash space.
+    pub slices: String,
+    pub uptime_s: Option<u64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobsByState {
+    pub active: u64,
+    pub paused: u64,
+    pub cancelled: u64,
+    pub done: u64,
+}
+
+/// What waits in active jobs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backlog {
+    /// Pending and deferred recipients.
+    pub recipients: u64,
+    /// Of them, those in chunks that are due now or in hand.
+    pub due: u64,
+    /// Of them, those that were deferred.
+    pub deferred: u64,
+    /// When the first of what isn't due yet is.
+    pub next_due_us: Option<Micros>,
+    /// Since when the longest waits of what is due.
+    pub oldest_due_us: Option<Micros>,
+}
+
+/// One MTA.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MtaLine {
+    pub name: String,
+    pub address: String,
+    pub weight: u64,
+    /// `up`, `idle`, `connecting`, `down`, `paused` or `held`.
+    pub state: String,
+    /// The reason, where it isn't up.
+    pub why: Option<String>,
+    /// Connections that stand, and that may.
+    pub established: usize,
+    pub connections: usize,
+    pub accepted: u64,
+    pub refused: u64,
+    pub deferred: u64,
+    pub in_doubt: u64,
+    pub rate_10_s: f64,
+    pub last_success_us: Option<Micros>,
+    pub last_error: Option<String>,
+}
+
+/// One active job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobLine {
+    pub job: String,
+    pub recipients: u64,
+    pub accepted: u64,
+    pub refused: u64,
+    pub deferred: u64,
+    pub pending: u64,
+}
+
+/// Something that stands still, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PausedLine {
+    pub job: String,
+    pub reason: String,
+    pub since_us: Option<Micros>,
+}
+
+/// The spool's file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpaceLine {
+    pub bytes_free: u64,
+    /// `None` where the file system doesn't count them.
+    pub inodes_free: Option<u64>,
+    /// What a submission leaves free.
+    pub bytes_free_min: u64,
+    pub inodes_free_min: u64,
+}
+
+impl Status {
+    /// What the spool says; [`Status::add_run`] adds what its owner knows. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The spool's.
+    pub fn of_spool(spool: &DirSpool) -> Result<Self, SpoolError> {
+        let (space, settings) = (spool.space()?, spool.settings());
+        let space = SpaceLine {
+            bytes_free: space.bytes_free,
+            inodes_free: (space.inodes_free < u64::MAX).then_some(space.inodes_free),
+            bytes_free_min: settings.free_bytes_min,
+            inodes_free_min: settings.free_inodes_min,
+        };
+        let mut status = Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            spool: spool.root().display().to_string(),
+            owners: Vec::new(),
+            standstill: spool.standstill()?.map(|s| PausedLine {
+                job: "all".to_owned(),
+                reason: s.reason,
+                since_us: Some(s.since_us),
+            }),
+            jobs: JobsByState::default(),
+            backlog: Backlog::default(),
+            outcomes: BTreeMap::new(),
+            rate_10_s: 0.0,
+            rate_60_s: 0.0,
+            in_flight: 0,
+            note: None,
+            mtas: Vec::new(),
+            active: Vec::new(),
+            paused: Vec::new(),
+            left_alone: Vec::new(),
+            space,
+            damaged: Vec::new(),
+        };
+        for owner in spool.owners()? {
+            status.owners.push(OwnerLine {
+                command: None,
+                who: owner.who,
+                slices: owner.range.to_string(),
+                uptime_s: None,
+            });
+        }
+        let now = clock::now_us();
+        status.jobs.done = spool.count(JobState::Done)?;
+        status.jobs.cancelled = spool.count(JobState::Cancelled)?;
+        for view in spool.views_of(&[JobState::Active, JobState::Paused])? {
+            match view {
+                Ok(view) => status.add_job(&view, now),
+                Err(e) => status.damaged.push(e.to_string()),
+            }
+        }
+        status.active.sort_by(|a, b| (b.pending + b.deferred).cmp(&(a.pending + a.deferred)));
+        status.active.truncate(JOBS_SHOWN_MAX);
+        Ok(status)
+    }
+
+    fn add_job(&mut self, view: &JobView, now: Micros) {
+        let job = view.job.to_string();
+        if view.state == JobState::Paused {
+            self.jobs.paused += 1;
+            let reason = view.standing.paused_reason.clone();
+            self.paused.push(PausedLine {
+                job,
+                reason: reason.unwrap_or_else(|| "no reason was noted".to_owned()),
+                since_us: (view.standing.paused_us > 0).then_some(view.standing.paused_us),
+            });
+            return;
+        }
+        self.jobs.active += 1;
+        let of = |outcome| view.counts.of(outcome);
+        let backlog = &mut self.backlog;
+        backlog.recipients += view.counts.unfinished();
+        backlog.deferred += of(Outcome::Deferred);
+        let mut later = 0;
+        for chunk in &view.waiting {
+            let due_us = chunk.name.due_us;
+            let slot = if due_us > now {
+                later += u64::from(chunk.recipients);
+                &mut backlog.next_due_us
+            } else {
+                &mut backlog.oldest_due_us
+            };
+            *slot = Some(slot.map_or(due_us, |earliest| earliest.min(due_us)));
+        }
+        backlog.due += view.counts.unfinished().saturating_sub(later);
+        self.active.push(JobLine {
+            job,
+            recipients: view.meta.recipients,
+            accepted: of(Outcome::Accepted),
+            refused: of(Outcome::Refused),
+            deferred: of(Outcome::Deferred),
+            pending: of(Outcome::Pending),
+        });
+    }
+
+    /// Adds what a run knows of itself.
+    pub fn add_run(&mut self, run: &RunStatus) {
+        let p = &run.progress;
+        for (outcome, n) in [
+            (Outcome::Accepted, p.accepted),
+            (Outcome::Refused, p.refused),
+            (Outcome::Deferred, p.deferred),
+            (Outcome::Expired, p.expired),
+            (Outcome::Suppressed, p.suppressed),
+            (Outcome::Quarantined, p.quarantined),
+            (Outcome::InDoubt, p.in_doubt),
+        ] {
+            *self.outcomes.entry(outcome.as_str().to_owned()).or_default() += n;
+        }
+        self.rate_10_s += run.rate_10_s;
+        self.rate_60_s += run.rate_60_s;
+        self.in_flight += run.in_flight as u64;
+        self.note = self.note.take().or_else(|| p.note.clone());
+        for mta in &run.mtas {
+            let (state, why) =
+                mta.status.as_ref().map_or(("idle", None), |s| state_of(&s.state, s.established));
+            self.mtas.push(MtaLine {
+                name: mta.name.clone(),
+                address: mta.address.clone(),
+                weight: mta.weight,
+                state: state.to_owned(),
+                why,
+                established: mta.status.as_ref().map_or(0, |s| s.established),
+                connections: mta.connections,
+                accepted: mta.accepted,
+                refused: mta.refused,
+                deferred: mta.deferred,
+                in_doubt: mta.in_doubt,
+                rate_10_s: mta.rate_10_s,
+                last_success_us: mta.status.as_ref().and_then(|s| s.last_success),
+                last_error: mta.status.as_ref().and_then(|s| s.last_error.clone()),
+            });
+        }
+        for (job, reason) in &run.left_alone {
+            let (job, reason) = (job.to_string(), reason.clone());
+            self.left_alone.push(PausedLine { job, reason, since_us: None });
+        }
+    }
+
+    /// Adds what another owner of disjoint slices answered; what the spool says is the same for both.
+    pub fn merge(&mut self, other: Status) {
+        for (outcome, n) in other.outcomes {
+            *self.outcomes.entry(outcome).or_default() += n;
+        }
+        self.rate_10_s += other.rate_10_s;
+        self.rate_60_s += other.rate_60_s;
+        self.in_flight += other.in_flight;
+        self.note = self.note.take().or(other.note);
+        self.mtas.extend(other.mtas);
+        self.left_alone.extend(other.left_alone);
+        for theirs in other.owners.into_iter().filter(|o| o.command.is_some()) {
+            if let Some(ours) = self.owners.iter_mut().find(|o| o.slices == theirs.slices) {
+                *ours = theirs;
+            }
+        }
+    }
+}
+
+fn state_of(state: &MtaState, established: usize) -> (&'static str, Option<String>) {
+    match state {
+        MtaState::Up => ("up", None),
+        MtaState::Connecting if established == 0 => ("idle", None),
+        MtaState::Connecting => ("connecting", None),
+        MtaState::Down { error, .. } => ("down", Some(error.clone())),
+        MtaState::Paused { said } => ("paused", Some(format!("{} {}", said.code, said.text))),
+        MtaState::Held { why, .. } => ("held", Some(why.clone())),
+    }
+}

@@ -1,0 +1,144 @@
+//! What a run can be told and asked while it goes on.
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{MtaConfig, ProgressSnapshot, RetryPolicy};
+use crate::infeed::{MtaStatus, StreakLimits};
+use crate::spool::JobId;
+
+/// One wish; where there is an answer, it goes to the sender that it carries.
+#[derive(Debug)]
+pub enum RunCommand {
+    /// Something in the spool has changed: look at it now.
+    Nudge,
+    /// How it goes.
+    Status(oneshot::Sender<RunStatus>),
+    /// How far a job has come in this run; zero for one that it hasn't met.
+    Progress(JobId, oneshot::Sender<JobUnderWay>),
+    /// The setting that an MTA complained of was changed: call on it again. Every one without a name;
+    /// the answer: how many were paused.
+    ResumeMta(Option<String>, oneshot::Sender<usize>),
+    /// Go on with other settings.
+    Reload(Box<Reload>, oneshot::Sender<()>),
+}
+
+/// The end that wishes are sent to; clones share it.
+#[derive(Debug, Clone)]
+pub struct RunHandle(mpsc::Sender<RunCommand>);
+
+/// A run that has ended, or is about to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the run is ending")]
+pub struct RunEnded;
+
+impl RunHandle {
+    /// A handle, and what [`super::drain_owned`] takes.
+    pub fn new() -> (Self, mpsc::Receiver<RunCommand>) {
+        let (sender, receiver) = mpsc::channel(16);
+        (Self(sender), receiver)
+    }
+
+    async fn send(&self, command: RunCommand) -> Result<(), RunEnded> {
+        self.0.send(command).await.map_err(|_| RunEnded)
+    }
+
+    async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> RunCommand) -> Result<T, RunEnded> {
+        let (answer, answered) = oneshot::channel();
+        self.send(make(answer)).await?;
+        answered.await.map_err(|_| RunEnded)
+    }
+
+    /// See [`RunCommand::Nudge`].
+    ///
+    /// # Errors
+    /// [`RunEnded`], here and below.
+    pub async fn nudge(&self) -> Result<(), RunEnded> {
+        self.send(RunCommand::Nudge).await
+    }
+
+    pub async fn status(&self) -> Result<RunStatus, RunEnded> {
+        self.ask(RunCommand::Status).await
+    }
+
+    pub async fn progress(&self, job: JobId) -> Result<JobUnderWay, RunEnded> {
+        self.ask(|answer| RunCommand::Progress(job, answer)).await
+    }
+
+    pub async fn resume_mta(&self, name: Option<String>) -> Result<usize, RunEnded> {
+        self.ask(|answer| RunCommand::ResumeMta(name, answer)).await
+    }
+
+    pub async fn reload(&self, reload: Reload) -> Result<(), RunEnded> {
+        self.ask(|answer| RunCommand::Reload(Box::new(reload), answer)).await
+    }
+}
+
+/// The settings that a run can change while it goes on.
+#[derive(Debug, Clone)]
+pub struct Reload {
+    pub mtas: Vec<MtaConfig>,
+    pub retry: RetryPolicy,
+    pub breaker: StreakLimits,
+}
+
+/// How a run goes.
+#[derive(Debug, Clone)]
+pub struct RunStatus {
+    /// What was settled since it began.
+    pub progress: ProgressSnapshot,
+    /// Accepted recipients a second, over the last ten seconds and the last minute.
+    pub rate_10_s: f64,
+    pub rate_60_s: f64,
+    pub mtas: Vec<MtaRunStatus>,
+    /// Jobs with chunks in hand.
+    pub jobs_in_hand: usize,
+    /// Recipients in transactions now.
+    pub in_flight: usize,
+    /// The same by job.
+    pub in_flight_by_job: Vec<(JobId, usize)>,
+    /// Jobs that are left alone, with the reason.
+    pub left_alone: Vec<(JobId, String)>,
+}
+
+impl RunStatus {
+    /// Recipients of one job in transactions now.
+    pub fn in_flight_of(&self, job: &JobId) -> u64 {
+        self.in_flight_by_job.iter().find(|(id, _)| id == job).map_or(0, |(_, n)| *n as u64)
+    }
+}
+
+/// How far a job has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobUnderWay {
+    pub counts: JobProgress,
+    /// Chunks of it are in hand or due.
+    pub under_way: bool,
+}
+
+/// One MTA of a run.
+#[derive(Debug, Clone)]
+pub struct MtaRunStatus {
+    pub name: String,
+    pub address: String,
+    pub weight: u64,
+    pub sink: bool,
+    /// Infeeds that it may have.
+    pub connections: usize,
+    /// `None`: there was nothing for it yet.
+    pub status: Option<MtaStatus>,
+    pub accepted: u64,
+    pub refused: u64,
+    pub deferred: u64,
+    pub in_doubt: u64,
+    /// Accepted recipients a second, over the last ten seconds.
+    pub rate_10_s: f64,
+}
+
+/// Recipients of one job, since the run met it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct JobProgress {
+    /// With an outcome of any kind, `deferred` included.
+    pub outcomes: u64,
+    pub accepted: u64,
+    pub deferred: u64,
+}

@@ -1,0 +1,258 @@
+//! The MTAs of one run: which jobs may go to which, and who may take the next transaction.
+//!
+//! Each MTA has infeeds of its own, which pull through its [`Outlet`]. So one that is slow takes less,
+//! one that is down takes nothing, and neither keeps the others waiting: chunks in hand are bounded by
+//! [`Target`], not in sum. Nothing here fails.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use super::supply::{State, Supply};
+use crate::infeed::{Capabilities, InfeedConfig, NoRecord, RcptResult, Settlement, Transaction, Work};
+use crate::spool::{JobId, JobMeta, Owner};
+
+/// One MTA of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MtaConfig {
+    /// What jobs, status and errors call it.
+    pub name: String,
+    /// Its part of what may go to any MTA, beside the weights of the others.
+    pub weight: u64,
+    /// The built-in sink: rehearsals go there, and nothing else does unless somebody insists.
+    pub sink: bool,
+    pub infeed: InfeedConfig,
+    /// How long a drain waits for it while it has not answered in this run.
+    pub wait_first: Duration,
+    /// How long a drain waits for it once it was there and is gone, or holds.
+    pub wait: Duration,
+    /// How long it is left alone after it refused us as a whole, in a run that doesn't end.
+    pub pause_probe: Duration,
+}
+
+/// Where a job may go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Target {
+    /// Any real MTA.
+    Any,
+    Named(String),
+    Sink,
+}
+
+impl Target {
+    pub fn of(job: &JobId, meta: &JobMeta, real_into_sink: &[JobId]) -> Self {
+        match &meta.mta {
+            _ if meta.rehearsal || real_into_sink.contains(job) => Target::Sink,
+            Some(name) => Target::Named(name.clone()),
+            None => Target::Any,
+        }
+    }
+
+    pub fn admits(&self, mta: &Mta) -> bool {
+        match self {
+            Target::Any => !mta.sink,
+            Target::Named(name) => !mta.sink && mta.name == *name,
+            Target::Sink => mta.sink,
+        }
+    }
+
+    /// Why a job is left alone that no MTA of the run may take.
+    pub fn why_not(&self, state: &State) -> String {
+        let names: Vec<&str> =
+            state.mtas.iter().filter(|m| !m.mta.sink).map(|m| m.mta.name.as_str()).collect();
+        let gone = |name: &str| state.gone.iter().find(|(n, _)| n == name).map(|(_, why)| why);
+        match self {
+            Target::Sink => "it was submitted for the sink: only `--mta sink` drains it".to_owned(),
+            Target::Named(name) => match gone(name) {
+                Some(why) => format!("it is for the MTA {name}: {why}"),
+                None if names.is_empty() => {
+                    format!("it is for the MTA {name}, and this run has only the sink")
+                }
+                None => {
+                    format!(
+                        "it is for the MTA {name}, which this run doesn't have (it has {})",
+                        names.join(", ")
+                    )
+                }
+            },
+            Target::Any => match state.gone.first() {
+                Some((name, why)) => format!("no MTA is left for it; {name}: {why}"),
+                None => "it is for a real MTA, and the sink would throw its mail away".to_owned(),
+            },
+        }
+    }
+}
+
+/// What is in hand for one target.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub target: Target,
+    /// Recipients that wait in hands.
+    pub queued: usize,
+    pub hands: usize,
+}
+
+/// An MTA as the supply knows it.
+#[derive(Debug)]
+pub(super) struct Mta {
+    pub name: String,
+    pub weight: u64,
+    pub sink: bool,
+    pub recipients_max: usize,
+    pub counts: MtaCounts,
+}
+
+/// What became of recipients at one MTA in this run.
+#[derive(Debug, Default)]
+pub(super) struct MtaCounts {
+    pub accepted: AtomicU64,
+    pub refused: AtomicU64,
+    pub deferred: AtomicU64,
+    pub in_doubt: AtomicU64,
+}
+
+impl Mta {
+    pub fn new(config: &MtaConfig) -> Arc<Self> {
+        Arc::new(Self {
+            name: config.name.clone(),
+            weight: config.weight.max(1),
+            sink: config.sink,
+            recipients_max: config.infeed.recipients_per_transaction_max.max(1),
+            counts: MtaCounts::default(),
+        })
+    }
+}
+
+/// An MTA's turn among the others.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub mta: Arc<Mta>,
+    /// Recipients taken of what may go anywhere, by weight.
+    taken: f64,
+    asked: Option<Instant>,
+}
+
+/// An MTA that hasn't asked for so long takes what it can: it holds nobody back.
+const ASKED_LATELY: Duration = Duration::from_millis(250);
+
+impl Turn {
+    pub fn new(mta: Arc<Mta>) -> Self {
+        Self { mta, taken: 0.0, asked: None }
+    }
+}
+
+/// Whether the MTA at `at` may take of what may go to any, by weight. With equal weights whoever is
+/// free takes. With others nobody runs ahead of one that is behind its part and asks.
+pub(super) fn may_take(turns: &mut [Turn], at: usize, now: Instant) -> bool {
+    let lately = |t: &Turn| t.asked.is_some_and(|asked| now.duration_since(asked) < ASKED_LATELY);
+    let others = |i: usize, t: &Turn| i != at && !t.mta.sink && lately(t);
+    let least = turns.iter().enumerate().filter(|(i, t)| others(*i, t)).map(|(_, t)| t.taken);
+    let least = least.fold(f64::INFINITY, f64::min);
+    let mine = &mut turns[at];
+    if !lately(mine) && least.is_finite() {
+        // no credit for the time that it didn't ask
+        mine.taken = mine.taken.max(least);
+    }
+    mine.asked = Some(now);
+    mine.taken <= least
+}
+
+/// Counts what was taken.
+pub(super) fn took(turn: &mut Turn, recipients: usize) {
+    turn.taken += recipients as f64 / turn.mta.weight as f64;
+}
+
+/// Whether weights say anything.
+pub(super) fn weights_differ(turns: &[Turn]) -> bool {
+    let mut weights = turns.iter().filter(|t| !t.mta.sink).map(|t| t.mta.weight);
+    let first = weights.next();
+    weights.any(|w| Some(w) != first)
+}
+
+/// One MTA's end of the supply.
+pub(super) struct Outlet<O: Owner> {
+    pub supply: Arc<Supply<O>>,
+    pub mta: Arc<Mta>,
+}
+
+impl<O: Owner> Work for Outlet<O> {
+    fn try_next(&self, capabilities: &Capabilities) -> Option<Transaction> {
+        self.supply.try_next(&self.mta, capabilities)
+    }
+
+    async fn next(&self, capabilities: &Capabilities) -> Option<Transaction> {
+        self.supply.next(&self.mta, capabilities).await
+    }
+
+    async fn hand_out(&self, transaction: &Transaction) -> Result<(), NoRecord> {
+        self.supply.hand_out(transaction).await
+    }
+
+    fn settle(&self, settlement: Settlement) {
+        let counts = &self.mta.counts;
+        for result in &settlement.results {
+            match result {
+                RcptResult::Accepted { .. } => counts.accepted.fetch_add(1, Relaxed),
+                RcptResult::Refused { .. } => counts.refused.fetch_add(1, Relaxed),
+                RcptResult::Deferred { .. } => counts.deferred.fetch_add(1, Relaxed),
+                RcptResult::InDoubt { .. } => counts.in_doubt.fetch_add(1, Relaxed),
+                RcptResult::NotTried => 0,
+            };
+        }
+        self.supply.settle_all(settlement);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turns(weights: &[u64]) -> Vec<Turn> {
+        let mta = |(i, &weight): (usize, &u64)| {
+            Turn::new(Arc::new(Mta {
+                name: format!("m{i}"),
+                weight,
+                sink: false,
+                recipients_max: 1,
+                counts: MtaCounts::default(),
+            }))
+        };
+        weights.iter().enumerate().map(mta).collect()
+    }
+
+    #[test]
+    fn mtas_that_keep_asking_get_their_parts_by_weight() {
+        let (mut turns, now) = (turns(&[3, 1, 6]), Instant::now());
+        let mut got = [0u32; 3];
+        for round in 0..3_000 {
+            let at = round % 3;
+            if may_take(&mut turns, at, now) {
+                took(&mut turns[at], 1);
+                got[at] += 1;
+            }
+        }
+        let all: u32 = got.iter().sum();
+        for (n, weight) in got.iter().zip([3.0, 1.0, 6.0]) {
+            assert!((f64::from(*n) / f64::from(all) - weight / 10.0).abs() < 0.01, "{got:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_asks_no_more_holds_nobody_back_and_comes_back_without_credit() {
+        let (mut turns, begun) = (turns(&[9, 1]), Instant::now());
+        assert!(may_take(&mut turns, 0, begun));
+        took(&mut turns[0], 1);
+        let later = begun + Duration::from_secs(1);
+        for _ in 0..100 {
+            assert!(may_take(&mut turns, 1, later));
+            took(&mut turns[1], 1);
+        }
+        assert!(may_take(&mut turns, 0, later));
+        let mut in_a_row = 0;
+        while may_take(&mut turns, 0, later) {
+            took(&mut turns[0], 1);
+            in_a_row += 1;
+        }
+        assert!(in_a_row <= 10, "{in_a_row} in a row, of a part of 9 to 1");
+    }
+}

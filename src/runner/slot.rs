@@ -1,0 +1,304 @@
+//! The pools of a run, one an MTA: started when there is mail for it, judged, given up, exchanged.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use super::command::MtaRunStatus;
+use super::mtas::{Mta, MtaConfig, Outlet};
+use super::rate::Rate;
+use super::supply::Supply;
+use super::{DrainConfig, Ended};
+use crate::clock::{self, Micros, SECOND_US};
+use crate::infeed::{MtaState, MtaStatus, Pool, StopReport};
+use crate::spool::Owner;
+
+/// One MTA with its infeeds.
+pub(super) struct Slot {
+    pub mta: Arc<Mta>,
+    pub config: MtaConfig,
+    /// `None` until there is something for it, and once it is given up.
+    pub pool: Option<Pool>,
+    begun_us: Micros,
+    gave_up: Option<Ended>,
+    /// Since when it refuses us as a whole.
+    paused: Option<Instant>,
+    /// What was last logged of its state.
+    said: &'static str,
+    rate: Rate,
+}
+
+/// All of a run's.
+pub(super) struct Slots<O: Owner> {
+    supply: Arc<Supply<O>>,
+    all: Vec<Slot>,
+    /// Pools that are ending: of MTAs that were given up, taken out or changed.
+    ending: JoinSet<StopReport>,
+    grace: Duration,
+    /// Connections opened, one after the other, by the pools that have ended.
+    pub opened: usize,
+    /// Connections that the MTAs that were called on may have, in sum.
+    pub started: usize,
+}
+
+/// What one look at all MTAs came to.
+#[derive(Default)]
+pub(super) struct Judged {
+    pub note: Option<String>,
+    pub somebody_gave_up: bool,
+    pub ended: Option<Ended>,
+}
+
+impl<O: Owner> Slots<O> {
+    pub fn new(config: &DrainConfig, supply: &Arc<Supply<O>>) -> Self {
+        let all: Vec<Slot> = config.mtas.iter().map(Slot::new).collect();
+        let slots = Self {
+            supply: supply.clone(),
+            all,
+            ending: JoinSet::new(),
+            grace: config.shutdown_grace,
+            opened: 0,
+            started: 0,
+        };
+        slots.tell_supply();
+        slots
+    }
+
+    fn tell_supply(&self) {
+        let open = self.all.iter().filter(|slot| slot.gave_up.is_none());
+        self.supply.lock().set_mtas(open.map(|slot| slot.mta.clone()));
+        self.supply.ready.notify_waiters();
+    }
+
+    /// Waits for mail for an MTA whose infeeds aren't started; gives its place. Cancel-safe.
+    pub async fn wanted(&self) -> usize {
+        loop {
+            let ready = self.supply.ready.notified();
+            tokio::pin!(ready);
+            ready.as_mut().enable();
+            {
+                let state = self.supply.lock();
+                let idle = |slot: &Slot| slot.pool.is_none() && slot.gave_up.is_none();
+                if let Some(at) = self.all.iter().position(|slot| idle(slot) && state.waits_for(&slot.mta)) {
+                    return at;
+                }
+            }
+            ready.await;
+        }
+    }
+
+    /// Starts the infeeds of one.
+    pub fn start(&mut self, at: usize) {
+        let slot = &mut self.all[at];
+        let outlet = Outlet { supply: self.supply.clone(), mta: slot.mta.clone() };
+        slot.begun_us = clock::now_us();
+        self.started += slot.config.infeed.connections;
+        slot.pool = Some(Pool::start(slot.config.infeed.clone(), Arc::new(outlet)));
+    }
+
+    pub fn established(&self) -> usize {
+        self.all.iter().filter_map(|slot| slot.pool.as_ref()).map(|pool| pool.status().established).sum()
+    }
+
+    /// Looks at every MTA: what holds it up, and whether a drain has waited long enough for it. One that
+    /// is given up takes no more; the run ends when none is left.
+    pub fn judge(&mut self, forever: bool) -> Judged {
+        let (now, mut judged, mut notes) = (Instant::now(), Judged::default(), Vec::new());
+        let several = self.all.len() > 1;
+        for slot in &mut self.all {
+            slot.rate.read(now, slot.mta.counts.accepted.load(Relaxed));
+            let Some(pool) = &slot.pool else { continue };
+            let status = pool.status();
+            let (note, ended) = verdict(&status, &slot.config, slot.begun_us);
+            notes.extend(note.map(|n| if several { format!("{}: {n}", slot.mta.name) } else { n }));
+            slot.log(&status);
+            slot.call_again(&status, now, forever);
+            if let Some(ended) = ended.filter(|_| !forever) {
+                let why = ended.why().unwrap_or_default().to_owned();
+                self.supply.lock().gone.push((slot.mta.name.clone(), why));
+                slot.gave_up = Some(ended);
+                judged.somebody_gave_up = true;
+            }
+        }
+        if judged.somebody_gave_up {
+            self.tell_supply();
+            let left = self.all.iter().any(|slot| slot.gave_up.is_none() && !slot.mta.sink);
+            for at in 0..self.all.len() {
+                if self.all[at].gave_up.is_some() {
+                    self.end(at);
+                }
+            }
+            if !left {
+                judged.ended = self.gave_up();
+            }
+        }
+        judged.note = (!notes.is_empty()).then(|| notes.join("; "));
+        judged
+    }
+
+    /// Why the first MTA was given up, if one was.
+    pub fn gave_up(&self) -> Option<Ended> {
+        self.all.iter().find_map(|slot| slot.gave_up.clone())
+    }
+
+    /// Lets the infeeds of one finish what they have in flight, aside.
+    fn end(&mut self, at: usize) {
+        if let Some(pool) = self.all[at].pool.take() {
+            self.opened += pool.status().connections_total as usize;
+            let grace = self.grace;
+            self.ending.spawn(async move { pool.stop(grace).await });
+        }
+    }
+
+    /// Ends all; every transaction is settled when this returns.
+    pub async fn stop(&mut self, grace: Duration) {
+        self.grace = grace;
+        for at in 0..self.all.len() {
+            self.end(at);
+        }
+        let mut aborted = 0;
+        while let Some(ended) = self.ending.join_next().await {
+            match ended {
+                Ok(report) => aborted += report.aborted,
+                Err(e) => tracing::error!("a defect while connections were ended: {e}"),
+            }
+        }
+        if aborted > 0 {
+            tracing::warn!("{aborted} connections were cut off: what they had in flight is marked");
+        }
+    }
+
+    /// Ends the pause of one MTA, or of all; gives how many were paused.
+    pub fn resume(&mut self, name: Option<&str>) -> usize {
+        let mut resumed = 0;
+        for slot in self.all.iter_mut().filter(|slot| name.is_none_or(|name| slot.mta.name == name)) {
+            slot.paused = None;
+            if let Some(pool) = &slot.pool
+                && matches!(pool.status().state, MtaState::Paused { .. })
+            {
+                pool.resume();
+                resumed += 1;
+            }
+        }
+        resumed
+    }
+
+    /// Goes on with these MTAs: what has not changed is left at work, the rest finishes what it has in
+    /// flight while its successor begins.
+    pub fn reload(&mut self, configs: Vec<MtaConfig>) {
+        let mut old: Vec<Slot> = std::mem::take(&mut self.all);
+        for config in configs {
+            match old.iter().position(|slot| slot.config == config) {
+                Some(at) => self.all.push(old.swap_remove(at)),
+                None => self.all.push(Slot::new(&config)),
+            }
+        }
+        self.tell_supply();
+        let kept = self.all.len();
+        self.all.append(&mut old);
+        for at in kept..self.all.len() {
+            self.end(at);
+        }
+        self.all.truncate(kept);
+        self.resume(None);
+    }
+
+    pub fn status(&self, now: Instant) -> Vec<MtaRunStatus> {
+        let of = |slot: &Slot| {
+            let counts = &slot.mta.counts;
+            let accepted = counts.accepted.load(Relaxed);
+            MtaRunStatus {
+                name: slot.mta.name.clone(),
+                address: slot.config.infeed.address.clone(),
+                weight: slot.mta.weight,
+                sink: slot.mta.sink,
+                connections: slot.config.infeed.connections,
+                status: slot.pool.as_ref().map(Pool::status),
+                accepted,
+                refused: counts.refused.load(Relaxed),
+                deferred: counts.deferred.load(Relaxed),
+                in_doubt: counts.in_doubt.load(Relaxed),
+                rate_10_s: slot.rate.over(Duration::from_secs(10), now, accepted),
+            }
+        };
+        self.all.iter().map(of).collect()
+    }
+}
+
+impl Slot {
+    fn new(config: &MtaConfig) -> Self {
+        Self {
+            mta: Mta::new(config),
+            config: config.clone(),
+            pool: None,
+            begun_us: clock::now_us(),
+            gave_up: None,
+            paused: None,
+            said: "",
+            rate: Rate::default(),
+        }
+    }
+
+    /// Logs each change of state once.
+    fn log(&mut self, status: &MtaStatus) {
+        let name = &self.mta.name;
+        let (now, why) = match &status.state {
+            MtaState::Up => ("up", String::new()),
+            MtaState::Connecting => return,
+            MtaState::Down { error, .. } => ("down", error.clone()),
+            MtaState::Paused { said } => ("paused", format!("{} {}", said.code, said.text)),
+            MtaState::Held { why, .. } => ("held", why.clone()),
+        };
+        if std::mem::replace(&mut self.said, now) == now {
+            return;
+        }
+        match now {
+            "up" => tracing::info!("MTA {name} is up"),
+            _ => tracing::warn!("MTA {name} is {now}: {why}"),
+        }
+    }
+
+    /// In a run that doesn't end, an MTA that refused us as a whole is called on again now and then: no
+    /// recipient is touched by it, and nobody may be there to say that it is mended.
+    fn call_again(&mut self, status: &MtaStatus, now: Instant, forever: bool) {
+        if !matches!(status.state, MtaState::Paused { .. }) {
+            self.paused = None;
+            return;
+        }
+        let since = *self.paused.get_or_insert(now);
+        let probe = self.config.pause_probe;
+        if forever && !probe.is_zero() && now.duration_since(since) >= probe {
+            self.paused = None;
+            if let Some(pool) = &self.pool {
+                pool.resume();
+            }
+        }
+    }
+}
+
+/// What the MTA's state means for the run.
+fn verdict(status: &MtaStatus, config: &MtaConfig, begun_us: Micros) -> (Option<String>, Option<Ended>) {
+    let age = |since: u64| Duration::from_micros(clock::now_us().saturating_sub(since));
+    match &status.state {
+        MtaState::Up | MtaState::Connecting => (None, None),
+        MtaState::Paused { said } => {
+            let text = format!("{} {}", said.code, said.text);
+            (Some(format!("the MTA refuses us: {text}")), Some(Ended::MtaPaused(text)))
+        }
+        MtaState::Down { since, error } => {
+            let wait = if status.ever_connected { config.wait } else { config.wait_first };
+            let given_up = age(*since) > wait;
+            (
+                Some(format!("the MTA is down: {error}")),
+                given_up.then(|| Ended::MtaUnavailable(error.clone())),
+            )
+        }
+        MtaState::Held { until, why } => {
+            let given_up = age(status.last_success.unwrap_or(begun_us)) > config.wait;
+            let left = until.saturating_sub(clock::now_us()) / SECOND_US;
+            (Some(format!("held for {left} s: {why}")), given_up.then(|| Ended::MtaUnavailable(why.clone())))
+        }
+    }
+}
