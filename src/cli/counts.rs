@@ -33,6 +33,8 @@ pub fn job_json(view: &JobView) -> Value {
     map.insert("rehearsal".into(), json!(view.meta.rehearsal));
     map.insert("test_to".into(), json!(view.meta.test_to));
     map.insert("paused_reason".into(), json!(paused_reason(view)));
+    map.insert("members".into(), json!(view.meta.pack));
+    map.insert("pack".into(), json!(view.pack.as_ref().map(|pack| pack.as_str())));
     map.insert("deferred_due".into(), json!(view.deferred_due_us().map(clock::rfc3339)));
     map.insert("ended".into(), json!(view.standing.ended_us.map(clock::rfc3339)));
     map.insert("damage".into(), json!(view.damage));
@@ -100,6 +102,13 @@ pub fn job_text(view: &JobView) -> Result<String, std::fmt::Error> {
     if let Some(ended_us) = view.standing.ended_us {
         writeln!(out, "ended {}", clock::rfc3339(ended_us))?;
     }
+    if let Some(members) = meta.pack {
+        let id = &view.job;
+        writeln!(out, "a pack of {members} jobs: `infeed job show {id}.1` to `{id}.{members}` tell of each")?;
+    }
+    if let Some(pack) = &view.pack {
+        writeln!(out, "in the pack {pack}, which changes state as a whole")?;
+    }
     writeln!(out, "from <{}>{}", meta.sender, if meta.merge { ", merged" } else { "" })?;
     if meta.priority != PRIORITY_DEFAULT {
         writeln!(out, "priority {}", meta.priority)?;
@@ -115,7 +124,7 @@ pub fn job_text(view: &JobView) -> Result<String, std::fmt::Error> {
     }
     if let Some(reason) = paused_reason(view) {
         writeln!(out, "paused: {reason}")?;
-        writeln!(out, "{}", remedy(view.job.as_str()))?;
+        writeln!(out, "{}", remedy(view.pack.as_ref().unwrap_or(&view.job).as_str()))?;
     }
     out.push_str(&counts_text(view));
     if let Some(due_us) = view.deferred_due_us() {

@@ -275,6 +275,7 @@ fn describe(
         test_to: request.test_to.clone(),
         literal: request.allow_placeholders,
         priority: request.priority,
+        pack: None,
         fingerprint,
         // what only the spool knows, and fills in
         format: 0,
@@ -401,7 +402,7 @@ fn rejects_path(request: &SubmitRequest) -> PathBuf {
 }
 
 /// The user, by number, with the name that the environment gives.
-fn submitter() -> String {
+pub(super) fn submitter() -> String {
     let uid = rustix::process::getuid().as_raw();
     match std::env::var("LOGNAME").or_else(|_| std::env::var("USER")) {
         Ok(name) if !name.is_empty() => format!("{name} (uid {uid})"),

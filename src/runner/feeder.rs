@@ -10,6 +10,7 @@ use super::DrainConfig;
 use super::hand::Hand;
 use super::mixing::{Mixer, lanes_of};
 use super::mtas::Target;
+use super::pack::Rendering;
 use super::supply::{JobRun, JobStop, State, Supply};
 use crate::clock;
 use crate::infeed::{Dsn, RefusalStreak};
@@ -286,10 +287,9 @@ impl<O: Owner> Feeder<O> {
         if self.supply.lock().jobs.contains_key(job) {
             return Ok(Ok(()));
         }
-        let raw = self.supply.owner.message(job).await?;
-        let template = match compile(&raw, &due.meta) {
-            Ok(template) => Arc::new(template),
-            Err(e) => return Ok(Err(format!("its message can't be compiled: {e}"))),
+        let template = match self.rendering(due).await? {
+            Ok(rendering) => Arc::new(rendering),
+            Err(why) => return Ok(Err(why)),
         };
         let first_left = match due.meta.first {
             Some(_) => self.supply.owner.first_left(job).await?,
@@ -325,6 +325,27 @@ impl<O: Owner> Feeder<O> {
         state.jobs.insert(job.clone(), run);
         state.serials.insert(serial, job.clone());
         Ok(Ok(()))
+    }
+
+    /// What makes the job's messages; the reason when it can't.
+    async fn rendering(&self, due: &JobDue) -> Result<Result<Rendering, String>, SpoolError> {
+        let owner = &self.supply.owner;
+        if due.meta.pack.is_some() {
+            return match owner.pack_content(&due.job).await {
+                Ok(content) => Ok(Ok(Rendering::pack(due.job.clone(), due.meta.clone(), content))),
+                // it is that pack's damage alone
+                Err(e @ SpoolError::Damaged { .. }) => Ok(Err(e.to_string())),
+                Err(e) => Err(e),
+            };
+        }
+        let raw = match owner.message(&due.job).await {
+            Err(e @ SpoolError::Damaged { .. }) => return Ok(Err(e.to_string())),
+            raw => raw?,
+        };
+        let template = compile(&raw, &due.meta);
+        Ok(template
+            .map(|t| Rendering::Job(Box::new(t)))
+            .map_err(|e| format!("its message can't be compiled: {e}")))
     }
 
     fn take_in_hand(&self, claimed: Claimed, due: &JobDue) {

@@ -18,6 +18,7 @@
 //! | `settle` | what a result means for the recipient, the job and the chunk |
 //! | `hand` | one chunk in hand |
 //! | `line`, `mixing`, `room` | pure: jobs in turn; domains mixed; how much is in hand |
+//! | `pack` | what makes the messages: one template, or one for each member of a pack |
 //! | `retry`, `rate` | pure: when to try again |
 //!
 //! Guarantees: a recipient is in one transaction at a time; every one that is taken comes back, once;
@@ -39,6 +40,7 @@ mod hand;
 mod line;
 mod mixing;
 mod mtas;
+mod pack;
 mod pick;
 mod rate;
 mod retry;

@@ -10,10 +10,10 @@ use std::time::Instant;
 use super::hand::Hand;
 use super::line::Line;
 use super::mtas::{Mta, Target, may_take, took};
+use super::pack::Rendering;
 use super::room::{Claimant, InHand, JOB_LOW_WATER, LOW_WATER};
 use super::supply::{JobRun, State, Supply};
 use crate::infeed::Dsn;
-use crate::message::Template;
 use crate::spool::{Chunk, JobDue, JobId, JobMeta, Owner};
 
 /// Recipients chosen for one transaction, not yet rendered.
@@ -22,7 +22,7 @@ pub(super) struct Pick {
     pub indices: Vec<u16>,
     pub chunk: Arc<Chunk>,
     pub meta: Arc<JobMeta>,
-    pub template: Arc<Template>,
+    pub template: Arc<Rendering>,
     pub dsn: Option<Dsn>,
     pub solo: bool,
 }

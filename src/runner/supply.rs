@@ -16,11 +16,12 @@ use super::hand::Hand;
 use super::line::{Line, Place};
 use super::mixing::Mixer;
 use super::mtas::{Group, Mta, Target, Turn, weights_differ};
+use super::pack::Rendering;
 use super::pick::Pick;
 use super::retry::RetryPolicy;
 use crate::clock;
 use crate::infeed::{Capabilities, Dsn, NoRecord, Rcpt, RefusalStreak, StreakLimits, Transaction};
-use crate::message::{RecipientView, Rendered, Template};
+use crate::message::{RecipientView, Rendered};
 use crate::spool::{Chunk, JobId, JobMeta, Outcome, Owner, Settled};
 
 /// What the infeeds and the feeder share.
@@ -75,7 +76,7 @@ pub(super) struct JobRun {
     /// Where it may go, as an index into `State::groups`.
     pub group: usize,
     pub meta: Arc<JobMeta>,
-    pub template: Arc<Template>,
+    pub template: Arc<Rendering>,
     pub dsn: Option<Dsn>,
     pub accept_refusals: bool,
     pub serial: u32,
@@ -158,7 +159,7 @@ impl<O: Owner> Supply<O> {
                     }
                     let values: Vec<&str> = r.values().collect();
                     let view = RecipientView { ordinal: r.ordinal, address: r.address, values: &values };
-                    match guarded(|| pick.template.render(&view).map_err(|e| e.to_string())) {
+                    match guarded(|| pick.template.render(&view)) {
                         Ok(done) => {
                             rendered = Some(done);
                             recipients.push(rcpt);
@@ -174,7 +175,7 @@ impl<O: Owner> Supply<O> {
             sender: rendered.sender,
             recipients,
             content: rendered.content,
-            dsn: pick.dsn,
+            dsn: pick.template.dsn(pick.dsn, &pick.chunk, &pick.indices),
             shared_content: pick.template.is_shared(),
         }))
     }

@@ -7,8 +7,10 @@ use super::id::{Counts, JobId, Outcome};
 use super::layout::JobState;
 use crate::clock::Micros;
 
-/// The newest format of jobs and spools that this infeed writes and reads.
-pub const FORMAT: u32 = 1;
+/// The newest format of jobs that this infeed reads; it writes packs in it.
+pub const FORMAT: u32 = 2;
+/// The format of spools, and of jobs that are no packs: what an infeed that knows no packs reads as well.
+pub const FORMAT_PLAIN: u32 = 1;
 
 /// `job.toml`: who, what and under which policy. Never changed once written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +58,9 @@ pub struct JobMeta {
     /// Placeholders in an unmerged message are meant literally.
     #[serde(default)]
     pub literal: bool,
+    /// A pack of so many small jobs; `members` tells them apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pack: Option<u32>,
     /// SHA-1 over message, list and options: the same submission twice is noticed by it.
     pub fingerprint: String,
     pub message_sha1: String,

@@ -93,6 +93,10 @@ impl JobDir {
     pub fn message(&self) -> PathBuf {
         self.0.join("message")
     }
+    /// Of a pack: which part of `message`, and which recipients, are whose.
+    pub fn members(&self) -> PathBuf {
+        self.0.join("members")
+    }
     pub fn manifest(&self) -> PathBuf {
         self.0.join("manifest")
     }

@@ -37,6 +37,8 @@ pub mod layout;
 mod offer;
 pub mod own;
 pub mod owner;
+pub mod pack;
+mod pack_view;
 mod pass;
 mod recent;
 mod recover;
@@ -61,6 +63,7 @@ pub use job::{JobMeta, OnDoubt, PRIORITY_DEFAULT, PRIORITY_MAX};
 pub use layout::JobState;
 pub use offer::{Waiting, WaitingDomain};
 pub use owner::{Claim, Claimed};
+pub use pack::{Pack, PackContent, PackedJob};
 pub use pass::PassEnd;
 pub use recover::Recovered;
 pub use report::ReportLine;
@@ -71,5 +74,7 @@ pub use state::{Change, Requested};
 pub use submission::{Begin, Submission};
 pub use view::JobView;
 
+#[cfg(test)]
+mod pack_tests;
 #[cfg(test)]
 mod tests;

@@ -49,6 +49,8 @@ pub struct Submission {
     folders: HashSet<u8>,
     pool: Option<WriterPool>,
     look_back: Option<(u32, Chunk)>,
+    /// Of a pack: the file that tells its members apart.
+    members: Option<Vec<u8>>,
     committed: bool,
 }
 
@@ -69,6 +71,11 @@ impl DirSpool {
                 Ok((state, _)) if key.is_some() => return Ok(Begin::Exists(id, state)),
                 Ok(_) => continue,
                 Err(SpoolError::NoSuchJob(_)) => {}
+                Err(SpoolError::PackMember { .. }) => {
+                    // there is such a job: what is submitted under its id is compared with it
+                    let state = self.view(&id)?.state;
+                    return Ok(Begin::Exists(id, state));
+                }
                 Err(e) => return Err(e),
             }
             let dir = JobDir(self.layout.incoming().join(id.as_str()));
@@ -94,6 +101,7 @@ impl DirSpool {
                 recipients: 0,
                 folders: HashSet::new(),
                 look_back: None,
+                members: None,
                 committed: false,
             })));
         }
@@ -161,6 +169,11 @@ impl Submission {
         self.tally.add(address);
         self.recipients += 1;
         Ok(())
+    }
+
+    /// Makes it a pack; `meta.pack` of the commit says of how many.
+    pub(super) fn attach_members(&mut self, members: Vec<u8>) {
+        self.members = Some(members);
     }
 
     /// Hands the address of an earlier recipient to `same`.
@@ -241,7 +254,8 @@ impl Submission {
         let fs = fs.as_ref();
         let manifest = self.manifest.encode();
         let mut meta = describe(&self);
-        meta.format = super::job::FORMAT;
+        assert!(meta.pack.is_some() == self.members.is_some(), "a pack and its members go together");
+        meta.format = if meta.pack.is_some() { super::job::FORMAT } else { super::job::FORMAT_PLAIN };
         meta.id = self.id.to_string();
         meta.submitted_us = self.submitted_us;
         meta.recipients = self.recipients;
@@ -251,6 +265,9 @@ impl Submission {
         meta.message_bytes = message.len() as u64;
         let put = |path: PathBuf, bytes: &[u8]| fs::write_new(fs, &path, bytes).at("write", &path);
         put(self.dir.message(), message)?;
+        if let Some(members) = &self.members {
+            put(self.dir.members(), members)?;
+        }
         put(self.dir.manifest(), &manifest)?;
         if self.domains.len() > 1 {
             put(self.dir.domains(), &domains::encode(&self.domains))?;

@@ -60,6 +60,7 @@ fn meta(_: &Submission) -> JobMeta {
         test_to: None,
         literal: false,
         priority: PRIORITY_DEFAULT,
+        pack: None,
         fingerprint: "f".into(),
         message_sha1: String::new(),
         message_bytes: 0,

@@ -29,6 +29,8 @@ pub struct JobView {
     pub waiting: Vec<Child>,
     /// What could not be read while counting.
     pub damage: Vec<String>,
+    /// Of a member: the pack that it is in.
+    pub pack: Option<JobId>,
 }
 
 /// The chunks of a job: those passed, with their results' headers, and those that wait.
@@ -69,11 +71,15 @@ impl DirSpool {
         Ok(views)
     }
 
+    /// A job, or one member of a pack.
     pub fn view(&self, job: &JobId) -> Result<JobView> {
         // renamed while we looked, perhaps more than once: then it is looked at again
         let mut looks = 20;
         loop {
-            let (state, dir) = self.find(job)?;
+            let (state, dir) = match self.find(job) {
+                Err(SpoolError::PackMember { .. }) => return self.member_view(job),
+                found => found?,
+            };
             let view = self.view_at(state, &dir, job);
             looks -= 1;
             let is_torn = match &view {
@@ -114,6 +120,7 @@ impl DirSpool {
                 counts,
                 waiting: vec![],
                 damage: vec![],
+                pack: None,
             });
         }
         let family = self.family(dir, job, &meta)?;
@@ -142,7 +149,8 @@ impl DirSpool {
             }
         }
         let waiting = family.waiting.into_values().collect();
-        Ok(JobView { job: job.clone(), state, meta, standing, counts, waiting, damage: family.damage })
+        let damage = family.damage;
+        Ok(JobView { job: job.clone(), state, meta, standing, counts, waiting, damage, pack: None })
     }
 
     /// What the journals say of this job's open chunks. Of chunks in a running owner's hand nothing is
