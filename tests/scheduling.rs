@@ -109,19 +109,6 @@ async fn two_drains_of_half_the_slices_each_mix_what_they_see() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn retries_are_mixed_with_what_was_never_tried() {
-    let desk = Desk::new(&["--fail", "rcpt=451%15"]);
-    let list = sorted(30_000);
-    desk.submit("list", &list, &Options::default());
-    while desk.count() < list.len() {
-        desk.drain(8, 1).await;
-        // what was deferred is due again
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-    }
-    assert_mixed(&desk.arrivals());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_of_which_the_domains_are_not_known_any_more_is_drained_all_the_same() {
     let desk = Desk::new(&[]);
     let list = sorted(5_000);

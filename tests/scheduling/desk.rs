@@ -117,7 +117,7 @@ impl Desk {
         ledger.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    pub fn count(&self) -> usize {
+    fn count(&self) -> usize {
         std::fs::read(self.dir.path().join("ledger")).unwrap().iter().filter(|b| **b == b'\n').count()
     }
 

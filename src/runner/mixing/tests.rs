@@ -80,7 +80,7 @@ fn drain(list: &List, recipients_max: usize, feed_every: usize, seed: u64) -> Dr
     mixer.set_waiting(waiting(&spool));
     let mut done = Drained { sent: Vec::new(), hands_max: 0 };
     loop {
-        if done.sent.len() % feed_every == 0 || mixer.queued() == 0 {
+        if done.sent.len().is_multiple_of(feed_every) || mixer.queued() == 0 {
             while let Some((class, needed)) = mixer.want() {
                 if hands.len() >= HANDS_MAX || !(needed || mixer.queued() < LOW_WATER) {
                     break;
