@@ -54,6 +54,7 @@ pub async fn own(
         slices: config.range.to_string(),
         reload,
         exit_code: exit::of_spool,
+        exit_code_config: exit::BAD_CONFIG,
         exit_code_other: exit::INTERNAL,
     };
     Ok(Owned { owner, served: control::serve(sockets, desk), commands, handle })

@@ -39,6 +39,8 @@ pub struct Desk {
     pub reload: Option<tokio::sync::mpsc::Sender<tokio::sync::oneshot::Sender<Result<(), String>>>>,
     /// The exit code of a spool's error.
     pub exit_code: fn(&SpoolError) -> u8,
+    /// The exit code of a configuration that is bad, or can't be read again.
+    pub exit_code_config: u8,
     /// The exit code of anything else: bad requests, an ending run.
     pub exit_code_other: u8,
 }
@@ -150,6 +152,7 @@ impl Desk {
     fn error(&self, trouble: &Trouble) -> Reply {
         let exit_code = match trouble {
             Trouble::Spool(e) => (self.exit_code)(e),
+            Trouble::Reload(_) => self.exit_code_config,
             _ => self.exit_code_other,
         };
         Reply::Error { text: trouble.to_string(), exit_code }

@@ -69,9 +69,9 @@ impl DirSpool {
         }
         for name in self.segments()? {
             let path = self.layout.journal().join(name.file_name());
-            let Ok(bytes) = self.fs.read(&path) else { continue };
+            let Ok(file) = self.fs.open(&path) else { continue };
             out.journal_segments += 1;
-            let bad = read_segment(name, &bytes, |_| {});
+            let bad = read_segment(name, &*file, |_| {}).at("read the journal", &path)?;
             if bad > 0 {
                 out.add(&path, format!("{bad} damaged places"), "they are skipped", true);
             }

@@ -19,6 +19,7 @@
 //! unlinked: a replay never reads more than one or two segments. A file whose write or sync failed is
 //! never written again.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,6 +33,10 @@ use crate::slice::XxRange;
 
 const MARKER: u8 = 0xB5;
 const HEAD: usize = 8;
+/// A record's length is two octets.
+const RECORD_BYTES_MAX: usize = HEAD + u16::MAX as usize;
+/// Of a segment, read at a time.
+const WINDOW_BYTES: usize = 4 * RECORD_BYTES_MAX;
 
 /// `<first>-<last>.<epoch>.<segment>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,31 +172,72 @@ fn checksum(seed: u32, kind: u8, payload: &[u8]) -> u32 {
 }
 
 /// Hands every sound record of a segment to `each`, in order; what is torn or bad is stepped over, and
-/// the number of such places is returned.
-pub fn read_segment(name: SegmentName, bytes: &[u8], mut each: impl FnMut(Record)) -> u64 {
-    let seed = name.seed();
-    let mut at = 0;
-    let mut bad_places = 0;
-    let mut in_bad = false;
-    while let Some(skip) = memchr::memchr(MARKER, &bytes[at..]) {
-        if skip > 0 && bytes[at..at + skip].iter().any(|&b| b != 0) && !in_bad {
-            bad_places += 1;
+/// the number of such places is returned. A piece of the file is in memory at a time.
+///
+/// # Errors
+/// Those of reading.
+pub fn read_segment(name: SegmentName, file: &dyn FsFile, mut each: impl FnMut(Record)) -> io::Result<u64> {
+    let mut scan = Scan { seed: name.seed(), ..Scan::default() };
+    let mut window = vec![0; WINDOW_BYTES];
+    let (mut held, mut offset) = (0, 0);
+    loop {
+        let read = file.read_at(&mut window[held..], offset)?;
+        offset += read as u64;
+        let filled = held + read;
+        let used = scan.take(&window[..filled], read == 0, &mut each);
+        if read == 0 {
+            return Ok(scan.bad_places + u64::from(scan.junk && !scan.in_bad));
         }
-        at += skip;
-        match record_at(seed, &bytes[at..]) {
-            Some((record, len)) => {
-                each(record);
-                at += len;
-                in_bad = false;
-            }
-            None => {
-                at += 1;
-                bad_places += u64::from(!in_bad);
-                in_bad = true;
-            }
-        }
+        window.copy_within(used..filled, 0);
+        held = filled - used;
     }
-    bad_places + u64::from(!in_bad && bytes[at..].iter().any(|&b| b != 0))
+}
+
+/// How far a segment has been read.
+#[derive(Debug, Default)]
+struct Scan {
+    seed: u32,
+    bad_places: u64,
+    /// The bad place is counted already.
+    in_bad: bool,
+    /// Something other than zeros came since the last record.
+    junk: bool,
+}
+
+impl Scan {
+    /// Reads records until less is left than one may need; gives the octets that were used. `is_last`:
+    /// nothing follows, all of it is used.
+    fn take(&mut self, bytes: &[u8], is_last: bool, each: &mut impl FnMut(Record)) -> usize {
+        let mut at = 0;
+        while at < bytes.len() && (is_last || bytes.len() - at >= RECORD_BYTES_MAX) {
+            let skip = memchr::memchr(MARKER, &bytes[at..]).unwrap_or(bytes.len() - at);
+            self.junk |= !is_zeros(&bytes[at..at + skip]);
+            at += skip;
+            if at == bytes.len() || !(is_last || bytes.len() - at >= RECORD_BYTES_MAX) {
+                break;
+            }
+            self.bad_places += u64::from(std::mem::take(&mut self.junk) && !self.in_bad);
+            match record_at(self.seed, &bytes[at..]) {
+                Some((record, len)) => {
+                    each(record);
+                    at += len;
+                    self.in_bad = false;
+                }
+                None => {
+                    at += 1;
+                    self.bad_places += u64::from(!self.in_bad);
+                    self.in_bad = true;
+                }
+            }
+        }
+        at
+    }
+}
+
+/// A segment is preallocated: most of it may be zeros.
+fn is_zeros(bytes: &[u8]) -> bool {
+    static ZEROS: [u8; 4096] = [0; 4096];
+    bytes.chunks(ZEROS.len()).all(|part| *part == ZEROS[..part.len()])
 }
 
 fn record_at(seed: u32, bytes: &[u8]) -> Option<(Record, usize)> {

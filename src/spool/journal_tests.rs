@@ -38,10 +38,38 @@ fn bytes() -> (Vec<u8>, Vec<usize>) {
     (e.0, ends)
 }
 
-fn read(bytes: &[u8]) -> (Vec<Record>, u64) {
+/// A file that gives so many octets at a time.
+struct Given<'a>(&'a [u8], usize);
+
+impl FsFile for Given<'_> {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let rest = self.0.get(offset as usize..).unwrap_or_default();
+        let n = rest.len().min(buf.len()).min(self.1);
+        buf[..n].copy_from_slice(&rest[..n]);
+        Ok(n)
+    }
+    fn append(&mut self, _: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    fn allocate(&self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    fn sync(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+fn read_in(bytes: &[u8], octets: usize) -> (Vec<Record>, u64) {
     let mut out = Vec::new();
-    let bad = read_segment(name(), bytes, |r| out.push(r));
+    let bad = read_segment(name(), &Given(bytes, octets), |r| out.push(r)).unwrap();
     (out, bad)
+}
+
+fn read(bytes: &[u8]) -> (Vec<Record>, u64) {
+    read_in(bytes, usize::MAX)
 }
 
 #[test]
@@ -50,10 +78,25 @@ fn a_journal_is_read_as_it_was_written() {
 }
 
 #[test]
+fn a_journal_longer_than_what_is_held_of_it_is_read_to_its_end() {
+    let (mut e, mut expected) = (Enc::default(), Vec::new());
+    while e.0.len() < 3 * WINDOW_BYTES {
+        let indices = (0..fastrand::u16(0..2_000)).collect();
+        let record = Record::Handed { handle: fastrand::u32(..), indices };
+        frame(&mut e, name().seed(), &record);
+        expected.push(record);
+    }
+    e.0.resize(e.0.len() + 2 * WINDOW_BYTES, 0);
+    for octets in [usize::MAX, 60_000, 4_001] {
+        assert!(read_in(&e.0, octets) == (expected.clone(), 0), "{octets} octets at a time");
+    }
+}
+
+#[test]
 fn records_of_another_segment_are_not_taken_for_its_own() {
     let other = SegmentName { segment: 2, ..name() };
     let mut n = 0;
-    read_segment(other, &bytes().0, |_| n += 1);
+    read_segment(other, &Given(&bytes().0, usize::MAX), |_| n += 1).unwrap();
     assert_eq!(n, 0);
 }
 
@@ -70,6 +113,15 @@ proptest! {
         let (got, bad) = read(&b);
         prop_assert_eq!(got, expected);
         prop_assert!(bad >= 1);
+    }
+
+    #[test]
+    fn damage_is_the_same_however_a_file_is_read(at in 0usize..4_000, n in 0usize..40, octets in 1usize..70) {
+        let (mut b, _) = bytes();
+        for octet in b.iter_mut().skip(at).take(n) {
+            *octet = octet.wrapping_mul(31).wrapping_add(MARKER);
+        }
+        prop_assert_eq!(read_in(&b, octets), read(&b));
     }
 
     #[test]

@@ -40,15 +40,16 @@ impl DirSpool {
         let mut handles: HashMap<(u32, u32), (JobId, ChunkName)> = HashMap::new();
         for name in self.segments()?.into_iter().filter(|s| s.range.overlaps(range)) {
             let path = self.layout.journal().join(name.file_name());
-            let bytes = match self.fs.read(&path) {
+            let file = match self.fs.open(&path) {
                 // a running owner rotates, or another has just finished with it
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
                 other => other.at("read the journal", &path)?,
             };
             let mut rebooted = false;
-            let bad = read_segment(name, &bytes, |record| {
+            let bad = read_segment(name, &*file, |record| {
                 apply(record, name.epoch, &self.boot, &mut rebooted, &mut handles, &mut open);
-            });
+            })
+            .at("read the journal", &path)?;
             if bad > 0 {
                 tracing::warn!("{}: {bad} damaged places skipped", path.display());
             }

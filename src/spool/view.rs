@@ -17,6 +17,9 @@ use super::results::{self, Child, ResultsHeader};
 use crate::clock::Micros;
 use crate::slice::XxRange;
 
+/// How often a job is looked for that changes its state meanwhile.
+const LOOKS_MAX: usize = 20;
+
 /// A job as `jobs` and `job show` tell it.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct JobView {
@@ -74,7 +77,7 @@ impl DirSpool {
     /// A job, or one member of a pack.
     pub fn view(&self, job: &JobId) -> Result<JobView> {
         // renamed while we looked, perhaps more than once: then it is looked at again
-        let mut looks = 20;
+        let mut looks = LOOKS_MAX;
         loop {
             let (state, dir) = match self.find(job) {
                 Err(SpoolError::PackMember { .. }) => return self.member_view(job),

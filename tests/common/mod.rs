@@ -5,6 +5,7 @@
 
 pub mod binary;
 pub mod certificates;
+pub mod daemon;
 pub mod defer_table;
 pub mod desk;
 pub mod ledger;
@@ -15,4 +16,5 @@ pub mod report;
 pub mod sasl;
 pub mod seed;
 pub mod sink;
+pub mod tally;
 pub mod wait;

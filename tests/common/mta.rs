@@ -54,15 +54,20 @@ pub fn skip_or_require(mta: &str) -> bool {
 
 /// Whether `tests/run --long` asked for the long tests. `false`: skip.
 pub fn long_tests() -> bool {
-    let wanted = std::env::var_os("INFEED_TEST_LONG").is_some();
+    let wanted = is_long();
     if !wanted {
         skip("a long test; to have it: tests/run --long");
     }
     wanted
 }
 
+/// The same, for a test that has a short form.
+pub fn is_long() -> bool {
+    std::env::var_os("INFEED_TEST_LONG").is_some()
+}
+
 /// Says that the running test is skipped, and why, to people and to `tests/run`.
-fn skip(why: &str) {
+pub fn skip(why: &str) {
     use io::Write;
     let thread = std::thread::current();
     let line = format!("{}: {why}\n", thread.name().unwrap_or("a test"));

@@ -16,6 +16,10 @@ impl Seed {
         )
     }
 
+    pub fn value(&self) -> u64 {
+        self.0
+    }
+
     pub fn random(&self) -> fastrand::Rng {
         fastrand::Rng::with_seed(self.0)
     }

@@ -25,9 +25,22 @@ impl SinkProcess {
     /// # Panics
     /// When it doesn't.
     pub fn start(folder: &Path, flags: &[&str]) -> Self {
+        Self::start_at(folder, 0, flags)
+    }
+
+    /// The same on a given port, such as that of one that was stopped; it goes on with that one's ledger.
+    ///
+    /// # Panics
+    /// When it doesn't listen.
+    pub fn start_at(folder: &Path, port: u16, flags: &[&str]) -> Self {
         std::fs::create_dir_all(folder).expect("a folder for the sink");
         let port_file = folder.join("port");
-        let mut running = infeed(["sink", "--listen", "127.0.0.1:0", "--json"])
+        // an earlier one's
+        if let Err(error) = std::fs::remove_file(&port_file) {
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{}: {error}", port_file.display());
+        }
+        let listen = format!("127.0.0.1:{port}");
+        let mut running = infeed(["sink", "--listen", &listen, "--json"])
             .arg("--port-file")
             .arg(&port_file)
             .arg("--ledger")
@@ -49,6 +62,11 @@ impl SinkProcess {
     /// `127.0.0.1:PORT`, as `--mta` takes it.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// What it has taken so far.
+    pub fn taken(&self) -> Vec<Entry> {
+        self.tail().read()
     }
 
     /// The ledger from its beginning.

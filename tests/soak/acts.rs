@@ -1,0 +1,216 @@
+//! What is done to the daemon, at random.
+
+use rustix::process::Signal;
+
+use crate::account::address;
+use crate::common::binary::Run;
+use crate::common::daemon::{MERGED, SHARED};
+use crate::mtas::NAMES;
+use crate::world::{Job, World};
+
+/// Recipients that wait, at most: beyond it nothing is submitted.
+const BACKLOG_MAX: u64 = 60_000;
+/// Ended jobs that wait to be judged, at most.
+const ENDED_MAX: u64 = 40;
+
+impl World {
+    /// One act.
+    pub fn act(&mut self) {
+        match self.random.usize(0..1000) {
+            0..500 => self.submit(),
+            500..740 => self.change_job(),
+            740..770 => self.race(),
+            770..800 => self.stand_still(),
+            800..850 => self.reload(),
+            850..870 => self.restart_at_random(),
+            870..885 => self.kill_at_random(),
+            885..900 => {
+                let at = self.random.usize(0..self.mtas.len());
+                self.restart_mta(at, true);
+            }
+            900..940 => self.collect(),
+            _ => self.look(),
+        }
+    }
+
+    /// An hour has no more restarts than it takes to find what they break: lives of a minute are long
+    /// enough to grow in.
+    fn is_time_for_an_end(&mut self) -> bool {
+        self.seconds < 120 || self.random.usize(0..4) == 0
+    }
+
+    fn recipients(&mut self) -> usize {
+        let most = if self.seconds < 120 { 6_000 } else { 50_000 };
+        match self.random.usize(0..100) {
+            0..50 => self.random.usize(1..=10),
+            50..80 => self.random.usize(10..=500),
+            80..95 => self.random.usize(500..=3_000),
+            _ => self.random.usize(3_000..=most),
+        }
+    }
+
+    fn submit(&mut self) {
+        let status = self.desk.status();
+        if status["backlog"]["recipients"].as_u64() > Some(BACKLOG_MAX) {
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            return;
+        }
+        let n = self.recipients();
+        let number = self.account.open(n);
+        let mut list = String::from("email\n");
+        for i in 0..n {
+            let asks = match self.random.usize(0..200) {
+                0 => "refuse-550.",
+                1 | 2 => "defer-451-1x.",
+                3 => "defer-452-2x.",
+                _ => "",
+            };
+            list.push_str(&address(asks, number, i));
+            list.push('\n');
+        }
+        let merged = self.random.bool();
+        let mut flags = vec!["--config".to_owned(), self.desk.path("all.toml").display().to_string()];
+        if merged {
+            flags.push("--merge".to_owned());
+        }
+        match self.random.usize(0..10) {
+            0 => flags.extend(["--mta".to_owned(), "sink".to_owned()]),
+            1 | 2 => flags.extend(["--mta".to_owned(), NAMES[self.random.usize(0..NAMES.len())].to_owned()]),
+            _ => {}
+        }
+        // what a submission may name, whatever the daemon has at the moment
+        let tables: String = self.mtas.iter().map(|mta| mta.table(1, 1)).collect();
+        self.desk.file("all.toml", tables);
+        let message = self.desk.file("message.eml", if merged { MERGED } else { SHARED });
+        let list = self.desk.file("list.csv", list);
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let id = self.desk.submit(&message, &list, &flags);
+        self.jobs.push(Job { id, number });
+        self.done.jobs += 1;
+        self.done.recipients += n;
+        self.done.largest = self.done.largest.max(n);
+    }
+
+    fn any_job(&mut self) -> Option<String> {
+        // a late one is likelier to be under way
+        let n = self.jobs.len().min(12);
+        (n > 0).then(|| self.jobs[self.jobs.len() - 1 - self.random.usize(0..n)].id.clone())
+    }
+
+    fn any_change(&mut self) -> &'static str {
+        ["pause", "pause", "pause", "resume", "resume", "resume", "cancel"][self.random.usize(0..7)]
+    }
+
+    fn change_job(&mut self) {
+        let (Some(job), change) = (self.any_job(), self.any_change()) else { return };
+        may_lose(&self.desk.infeed(&["job", change, &job]).run());
+        self.done.changes += 1;
+    }
+
+    /// Several changes of one job at once.
+    fn race(&mut self) {
+        let Some(job) = self.any_job() else { return };
+        let changes: Vec<&str> = (0..4).map(|_| self.any_change()).collect();
+        let running: Vec<_> =
+            changes.iter().map(|change| self.desk.infeed(&["job", change, &job]).spawn()).collect();
+        for one in running {
+            may_lose(&one.wait(crate::common::daemon::DEADLINE));
+        }
+        self.done.changes += changes.len();
+    }
+
+    fn stand_still(&mut self) {
+        let command =
+            |command: &str| self.desk.infeed(&[command, "--all", "--json"]).run().expect_code(0).json();
+        command("pause");
+        self.done.standstills += 1;
+        if self.random.bool() {
+            self.submit();
+        }
+        let command =
+            |command: &str| self.desk.infeed(&[command, "--all", "--json"]).run().expect_code(0).json();
+        command("resume");
+    }
+
+    fn reload(&mut self) {
+        let is_bad = self.random.usize(0..5) == 0;
+        if is_bad {
+            self.desk.configure("[[mta]]\nname = 'a'\nadress = 'nowhere'\n");
+        } else {
+            let mut tables = String::new();
+            // now and then one is taken out
+            let out = if self.random.usize(0..3) == 0 { self.random.usize(0..3) } else { NAMES.len() };
+            let weighted = self.random.bool();
+            for (at, mta) in self.mtas.iter().enumerate() {
+                let weight = if weighted { self.random.usize(1..=4) } else { 1 };
+                let table = mta.table(self.random.usize(1..=6), weight);
+                if at != out {
+                    tables.push_str(&table);
+                }
+            }
+            self.desk.configure(&tables);
+        }
+        if self.random.bool() {
+            self.desk.infeed(&["reload"]).run().expect_code(if is_bad { 78 } else { 0 });
+        } else {
+            self.daemon.as_ref().expect("it runs").signal(Signal::HUP);
+        }
+        if is_bad {
+            // a daemon that is started next must find a good one; the reload may find it too
+            self.desk.status();
+            self.configure_well();
+        }
+        self.done.reloads += 1;
+    }
+
+    fn restart_at_random(&mut self) {
+        if self.is_time_for_an_end() {
+            self.daemon.take().expect("it runs").stop();
+            self.start_daemon();
+            self.done.restarts += 1;
+        }
+    }
+
+    fn kill_at_random(&mut self) {
+        if !self.is_time_for_an_end() {
+            return;
+        }
+        self.daemon.take().expect("it runs").kill();
+        // what was on its way to the MTAs is still taken
+        for mta in &self.mtas {
+            mta.wait_alone();
+        }
+        self.collect();
+        self.account.disrupted();
+        self.start_daemon();
+        self.done.kills += 1;
+    }
+
+    /// Ends an MTA, and begins it anew.
+    pub fn restart_mta(&mut self, at: usize, any_mood: bool) {
+        self.mtas[at].end();
+        self.collect();
+        self.account.disrupted();
+        let random = any_mood.then_some(&mut self.random);
+        self.mtas[at].begin(&self.desk, random);
+        self.done.mta_restarts += 1;
+    }
+
+    /// What it says of itself, and its size; judges what has ended.
+    fn look(&mut self) {
+        let status = self.desk.status();
+        assert_eq!(status["damaged"], serde_json::json!([]), "{status}");
+        assert_eq!(status["owners"].as_array().map(Vec::len), Some(1), "{status}");
+        self.gauge.read(self.daemon.as_ref().expect("it runs").footprint());
+        let ended =
+            status["jobs"]["done"].as_u64().unwrap_or(0) + status["jobs"]["cancelled"].as_u64().unwrap_or(0);
+        if ended > ENDED_MAX {
+            self.judge_ended(20);
+        }
+    }
+}
+
+/// A change may come too late for its job; then it says so.
+fn may_lose(run: &Run) {
+    assert!(matches!(run.code, Some(0 | 64..=69 | 75)), "{run:?}");
+}

@@ -1,0 +1,204 @@
+//! The spool, the daemon, the MTAs and the jobs of a soak, and its end.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use crate::account::Account;
+use crate::common::daemon::Daemon;
+use crate::common::desk::Desk;
+use crate::common::ledger::Tail;
+use crate::common::wait::wait_until;
+use crate::gauge::Gauge;
+use crate::mtas::{Mta, NAMES};
+
+/// The end of what waits, once nothing disturbs any more.
+const QUIET: Duration = Duration::from_secs(600);
+
+/// A job that isn't judged yet.
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub id: String,
+    pub number: usize,
+}
+
+/// What was done, for the line at the end.
+#[derive(Debug, Default)]
+pub struct Done {
+    pub jobs: usize,
+    pub recipients: usize,
+    pub largest: usize,
+    pub changes: usize,
+    pub standstills: usize,
+    pub reloads: usize,
+    pub restarts: usize,
+    pub kills: usize,
+    pub mta_restarts: usize,
+    pub judged: usize,
+    pub accepted: u64,
+    pub marked: u64,
+}
+
+pub struct World {
+    pub desk: Desk,
+    pub random: Rng,
+    pub seconds: u64,
+    pub daemon: Option<Daemon>,
+    pub mtas: Vec<Mta>,
+    pub rehearsed: Tail,
+    pub account: Account,
+    pub jobs: Vec<Job>,
+    pub done: Done,
+    pub gauge: Gauge,
+}
+
+impl World {
+    pub fn new(random: Rng, seconds: u64) -> Self {
+        let desk = Desk::new();
+        let mtas = NAMES.iter().map(|name| Mta::start(&desk, name)).collect();
+        let rehearsed = Tail::new(&desk.path("rehearsed"));
+        let mut world = Self {
+            desk,
+            random,
+            seconds,
+            daemon: None,
+            mtas,
+            rehearsed,
+            account: Account::default(),
+            jobs: Vec::new(),
+            done: Done::default(),
+            gauge: Gauge::new(),
+        };
+        world.configure_well();
+        world.start_daemon();
+        world
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.desk.path("infeed.toml")
+    }
+
+    pub fn configure_well(&self) {
+        let tables: String = self.mtas.iter().map(|mta| mta.table(4, 1)).collect();
+        self.desk.configure(&tables);
+    }
+
+    pub fn start_daemon(&mut self) {
+        let (config, rehearsed) = (self.config(), self.desk.path("rehearsed"));
+        let flags = [
+            "--config",
+            &config.display().to_string(),
+            "--sink-ledger",
+            &rehearsed.display().to_string(),
+            "--set",
+            "retry.delay_s_max=3",
+        ];
+        self.daemon = Some(Daemon::start(&self.desk, &flags));
+    }
+
+    /// Reads what has arrived.
+    pub fn collect(&mut self) {
+        for mta in &mut self.mtas {
+            self.account.add(&mta.tail.read());
+        }
+        self.account.add(&self.rehearsed.read());
+    }
+
+    /// Judges the jobs that have ended, all of them or some, and removes them.
+    pub fn judge_ended(&mut self, most: usize) {
+        let said = self.desk.jobs();
+        let has_ended = |job: &Job| {
+            said.iter().any(|view| {
+                view["job"] == job.id.as_str() && matches!(view["state"].as_str(), Some("done" | "cancelled"))
+            })
+        };
+        let ended: Vec<Job> = self.jobs.iter().filter(|job| has_ended(job)).take(most).cloned().collect();
+        // everything of theirs is in the ledgers by now
+        self.collect();
+        for job in ended {
+            let verdict = self.account.judge(job.number, &self.desk.report(&job.id));
+            let view = said.iter().find(|view| view["job"] == job.id.as_str()).expect("found before");
+            assert_eq!(
+                (&view["accepted"], &view["possible_repeats"]),
+                (&verdict.accepted.into(), &verdict.marked.into())
+            );
+            self.done.judged += 1;
+            self.done.accepted += verdict.accepted;
+            self.done.marked += verdict.marked;
+            self.desk.infeed(&["job", "remove", &job.id]).run().expect_code(0);
+            self.jobs.retain(|other| other.id != job.id);
+        }
+    }
+
+    /// Lets everything come to its end, judges all of it, and gives the line of figures.
+    pub fn finish(mut self) -> String {
+        let quiet = Instant::now();
+        self.desk.infeed(&["resume", "--all"]).run().expect_code(0);
+        self.configure_well();
+        for at in 0..self.mtas.len() {
+            self.restart_mta(at, false);
+        }
+        self.desk.infeed(&["reload"]).run().expect_code(0);
+        for job in self.jobs.clone() {
+            if self.desk.show(&job.id)["state"] == "paused" {
+                self.desk.infeed(&["job", "resume", "--accept-refusals", &job.id]).run().expect_code(0);
+            }
+        }
+        wait_until("end of all jobs", QUIET, || {
+            let status = self.desk.status();
+            self.gauge.read(self.daemon.as_ref().expect("it runs").footprint());
+            // a change of state takes a moment
+            status["jobs"]["active"] == 0 && status["jobs"]["paused"] == 0
+        });
+        self.judge_ended(usize::MAX);
+        assert!(self.jobs.is_empty(), "never ended: {:?}", self.jobs);
+        let status = self.desk.status();
+        assert_eq!(
+            (&status["backlog"]["recipients"], &status["in_flight"]),
+            (&0.into(), &0.into()),
+            "{status}"
+        );
+        assert_eq!(
+            (&status["damaged"], &status["left_alone"]),
+            (&serde_json::json!([]), &serde_json::json!([]))
+        );
+        self.daemon.take().expect("it runs").stop();
+        self.collect();
+        self.desk.check();
+
+        let (first, last) = self.gauge.first_and_last();
+        let (d, a) = (&self.done, &self.account);
+        let figures = format!(
+            "soak: {} s (and {} s to its end), {} jobs of {} recipients (up to {}), {} deliveries; {} job changes, \
+             {} standstills, {} reloads, {} restarts, {} kills, {} MTA restarts; {} accepted, lost 0, {} \
+             repeats, {} marked; RSS at most {} KiB in the first half, {} in the last quarter; open files {} and {}",
+            self.seconds,
+            quiet.elapsed().as_secs(),
+            d.jobs,
+            d.recipients,
+            d.largest,
+            a.deliveries,
+            d.changes,
+            d.standstills,
+            d.reloads,
+            d.restarts,
+            d.kills,
+            d.mta_restarts,
+            d.accepted,
+            a.repeats,
+            d.marked,
+            first.rss_kib,
+            last.rss_kib,
+            first.files,
+            last.files,
+        );
+        assert_eq!(d.judged, d.jobs, "{figures}");
+        if self.seconds >= 120 {
+            // a short one is all warm-up
+            assert!(last.rss_kib <= first.rss_kib * 5 / 4 + 16 * 1024, "it grows: {figures}");
+            assert!(last.files <= first.files + 16, "open files grow: {figures}");
+        }
+        figures
+    }
+}
