@@ -47,6 +47,26 @@ fn without_a_spool_there_are_no_jobs_and_none_is_made() {
 }
 
 #[test]
+fn a_priority_is_kept_shown_and_has_its_bounds() {
+    let place = Place::new();
+    place.submit("usual", 1);
+    let message = place.path("plain.eml");
+    let submit = |priority: &str| {
+        let words = ["submit", "--yes", "--to", "-", "--id", "urgent", "--priority", priority];
+        place.infeed(&words).arg(&message).stdin("a@x.example\n").run()
+    };
+    for bad in ["10", "high"] {
+        let refused = submit(bad).expect_code(64);
+        assert!(refused.stderr.contains("--priority"), "{}", refused.stderr);
+    }
+    submit("9").expect_code(0);
+    let show = |id: &str| place.infeed(&["job", "show", id, "--json"]).run().expect_code(0).json();
+    assert_eq!((&show("usual")["priority"], &show("urgent")["priority"]), (&5.into(), &9.into()));
+    let text = |id: &str| place.infeed(&["job", "show", id]).run().expect_code(0).stdout;
+    assert!(text("urgent").contains("priority 9") && !text("usual").contains("priority"));
+}
+
+#[test]
 fn a_job_is_listed_shown_cancelled_and_removed_and_only_in_that_order() {
     let place = Place::new();
     place.submit("one", 3);

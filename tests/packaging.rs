@@ -74,7 +74,7 @@ fn assert_good(output: &Output, what: &str) {
 fn installed_unit(folder: &Path) -> String {
     let path = folder.join("infeed.service");
     let unit = text("infeed.service");
-    assert!(unit.contains("ExecStart=/usr/bin/infeed serve\n"));
+    assert!(unit.contains("ExecStart=/usr/bin/infeed serve -v\n"));
     fs::write(&path, unit.replace("/usr/bin/infeed", env!("CARGO_BIN_EXE_infeed"))).expect("written");
     path.to_str().expect("UTF-8").to_owned()
 }

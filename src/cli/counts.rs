@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value, json};
 
 use crate::clock;
-use crate::spool::{JobState, JobView, Outcome};
+use crate::spool::{JobState, JobView, Outcome, PRIORITY_DEFAULT};
 
 /// Counts of a job: `recipients`, one a outcome, `possible_repeats`, and what its list came to.
 pub fn counts_json(view: &JobView) -> Map<String, Value> {
@@ -29,9 +29,12 @@ pub fn job_json(view: &JobView) -> Value {
     map.insert("submitted".into(), json!(clock::rfc3339(view.meta.submitted_us)));
     map.insert("submitted_by".into(), json!(view.meta.submitted_by));
     map.insert("sender".into(), json!(view.meta.sender));
+    map.insert("priority".into(), json!(view.meta.priority));
     map.insert("rehearsal".into(), json!(view.meta.rehearsal));
     map.insert("test_to".into(), json!(view.meta.test_to));
     map.insert("paused_reason".into(), json!(paused_reason(view)));
+    map.insert("members".into(), json!(view.meta.pack));
+    map.insert("pack".into(), json!(view.pack.as_ref().map(|pack| pack.as_str())));
     map.insert("deferred_due".into(), json!(view.deferred_due_us().map(clock::rfc3339)));
     map.insert("ended".into(), json!(view.standing.ended_us.map(clock::rfc3339)));
     map.insert("damage".into(), json!(view.damage));
@@ -99,7 +102,17 @@ pub fn job_text(view: &JobView) -> Result<String, std::fmt::Error> {
     if let Some(ended_us) = view.standing.ended_us {
         writeln!(out, "ended {}", clock::rfc3339(ended_us))?;
     }
+    if let Some(members) = meta.pack {
+        let id = &view.job;
+        writeln!(out, "a pack of {members} jobs: `infeed job show {id}.1` to `{id}.{members}` tell of each")?;
+    }
+    if let Some(pack) = &view.pack {
+        writeln!(out, "in the pack {pack}, which changes state as a whole")?;
+    }
     writeln!(out, "from <{}>{}", meta.sender, if meta.merge { ", merged" } else { "" })?;
+    if meta.priority != PRIORITY_DEFAULT {
+        writeln!(out, "priority {}", meta.priority)?;
+    }
     if let Some(verp) = &meta.verp {
         writeln!(out, "VERP {verp}")?;
     }
@@ -111,7 +124,7 @@ pub fn job_text(view: &JobView) -> Result<String, std::fmt::Error> {
     }
     if let Some(reason) = paused_reason(view) {
         writeln!(out, "paused: {reason}")?;
-        writeln!(out, "{}", remedy(view.job.as_str()))?;
+        writeln!(out, "{}", remedy(view.pack.as_ref().unwrap_or(&view.job).as_str()))?;
     }
     out.push_str(&counts_text(view));
     if let Some(due_us) = view.deferred_due_us() {

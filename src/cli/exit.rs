@@ -194,7 +194,7 @@ pub(super) fn of_spool(error: &SpoolError) -> u8 {
         }
         SpoolError::Unknown { .. } => IO_ERROR,
         SpoolError::NoSpace { .. } | SpoolError::FileSystem { .. } => CANT_CREATE,
-        SpoolError::BadJobId(_) => USAGE,
+        SpoolError::BadJobId(_) | SpoolError::PackMember { .. } => USAGE,
         SpoolError::NoSuchJob(_) => NO_INPUT,
         SpoolError::NotOurs { .. } => NO_PERMISSION,
         SpoolError::Owned { .. }

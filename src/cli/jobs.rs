@@ -39,7 +39,8 @@ pub struct JobArgs {
 #[derive(Debug, Subcommand)]
 enum JobCommand {
     /// Print a job's state and counts
-    #[command(after_help = "Example:\n  infeed job show 20261122-031400-7f3k2q --json")]
+    #[command(after_help = "Example:\n  infeed job show 20261122-031400-7f3k2q --json\n  \
+                            infeed job show 20261122-031400-7f3k2q.3   (one job of a pack)")]
     Show {
         /// The job, or the key that it was submitted with (`--id KEY`)
         #[arg(value_parser = job_of_key)]
@@ -247,6 +248,7 @@ fn table(views: &[JobView]) -> Result<String, std::fmt::Error> {
             .filter(|&outcome| count(outcome) > 0)
             .map(|outcome| format!("{} {}", count(outcome), outcome.as_str()))
             .collect();
+        other.extend(view.meta.pack.map(|members| format!("a pack of {members} jobs")));
         other.extend(view.deferred_due_us().map(|us| format!("deferred due {}", to_the_second(us))));
         let submitted = to_the_second(view.meta.submitted_us);
         let line = format!(

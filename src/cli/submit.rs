@@ -14,7 +14,7 @@ use super::{dry_run, exit};
 use crate::config;
 use crate::intake::Format;
 use crate::intake::submit::{Observer, SubmitError, SubmitRequest, Submitted, submit};
-use crate::spool::{DirSpool, OnDoubt};
+use crate::spool::{DirSpool, OnDoubt, PRIORITY_DEFAULT, PRIORITY_MAX};
 
 /// Message, recipients, and the catches.
 #[derive(Debug, Clone, Args)]
@@ -36,6 +36,14 @@ pub struct SubmitOptions {
     pub merge: bool,
     #[command(flatten)]
     pub mta: MtaOption,
+    /// 9 goes first; a lower one gets what the higher ones leave (docs/scheduling.md)
+    #[arg(
+        long,
+        value_name = "0-9",
+        default_value_t = PRIORITY_DEFAULT,
+        value_parser = clap::value_parser!(u8).range(0..=i64::from(PRIORITY_MAX))
+    )]
+    pub priority: u8,
 
     /// Envelope sender, where bounces go; `<>`: none [default: the address in From]
     #[arg(long, value_name = "ADDRESS", help_heading = "Envelope")]
@@ -150,6 +158,7 @@ impl SubmitOptions {
             test_to: self.test_to.clone(),
             samples: self.samples,
             allow_placeholders: self.allow_placeholders,
+            priority: self.priority,
             suppress: self.suppress.clone(),
             rejects: self.rejects.clone(),
             strict: self.strict,

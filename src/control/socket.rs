@@ -16,6 +16,7 @@ use tokio::net::UnixListener;
 
 use super::error::ControlError;
 use crate::slice::XxRange;
+use crate::spool::fs::give_socket_away;
 
 /// Connections that wait to be accepted, at most.
 const BACKLOG: i32 = 64;
@@ -68,6 +69,10 @@ impl Place {
         socket.bind(&SockAddr::unix(&short.path).map_err(failed)?).map_err(failed)?;
         // before anybody can connect
         std::fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(failed)?;
+        if matches!(self, Place::Spool { .. }) {
+            // root may drain a spool of somebody else's, whose commands must reach it
+            give_socket_away(&path).map_err(failed)?;
+        }
         if let Some(gid) = group {
             chown(&path, None, Some(gid)).map_err(failed)?;
         }
@@ -178,6 +183,28 @@ mod tests {
         let _living = place.listen().expect("taken over");
         let stranger = Place::Named { path, group: None };
         assert!(matches!(stranger.listen(), Err(ControlError::InUse { .. })));
+    }
+
+    #[tokio::test]
+    async fn roots_socket_in_somebodys_spool_is_that_users() {
+        use std::os::unix::fs::MetadataExt;
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("not root: not tested");
+            return;
+        }
+        let (_folder, root) = deep();
+        chown(&root, Some(65_534), Some(65_534)).expect("given away");
+        let place = Place::Spool { root: root.clone(), range: XxRange::ALL };
+        let listening = place.listen().expect("listens");
+        let metadata = std::fs::symlink_metadata(&listening.path).expect("there");
+        assert_eq!((metadata.uid(), metadata.gid()), (65_534, 65_534));
+        // a link, or a second name, is left alone
+        let outside = root.join("file");
+        std::fs::write(&outside, "root's").expect("written");
+        let link = root.join("link");
+        std::os::unix::fs::symlink(&outside, &link).expect("linked");
+        assert!(give_socket_away(&link).is_err() && give_socket_away(&outside).is_err());
+        assert_eq!(std::fs::metadata(&outside).expect("there").uid(), 0);
     }
 
     #[tokio::test]

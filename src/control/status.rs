@@ -184,7 +184,7 @@ impl Status {
                 Err(e) => status.damaged.push(e.to_string()),
             }
         }
-        status.active.sort_by(|a, b| (b.pending + b.deferred).cmp(&(a.pending + a.deferred)));
+        status.active.sort_by_key(|job| std::cmp::Reverse(job.pending + job.deferred));
         status.active.truncate(JOBS_SHOWN_MAX);
         Ok(status)
     }

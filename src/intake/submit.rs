@@ -49,6 +49,8 @@ pub struct SubmitRequest {
     /// `FULL` or `HDRS`.
     pub ret: Option<String>,
     pub on_doubt: OnDoubt,
+    /// 0 to [`PRIORITY_MAX`](crate::spool::PRIORITY_MAX), which goes first.
+    pub priority: u8,
     pub accept_refusals: bool,
     /// Meant for the sink: never goes anywhere else, and needs no confirmation.
     pub rehearsal: bool,
@@ -272,6 +274,8 @@ fn describe(
         first: request.first,
         test_to: request.test_to.clone(),
         literal: request.allow_placeholders,
+        priority: request.priority,
+        pack: None,
         fingerprint,
         // what only the spool knows, and fills in
         format: 0,
@@ -398,7 +402,7 @@ fn rejects_path(request: &SubmitRequest) -> PathBuf {
 }
 
 /// The user, by number, with the name that the environment gives.
-fn submitter() -> String {
+pub(super) fn submitter() -> String {
     let uid = rustix::process::getuid().as_raw();
     match std::env::var("LOGNAME").or_else(|_| std::env::var("USER")) {
         Ok(name) if !name.is_empty() => format!("{name} (uid {uid})"),

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use super::DrainConfig;
 use super::hand::Hand;
+use super::mixing::{Mixer, lanes_of};
 use super::mtas::Target;
-use super::order::mix;
-use super::supply::{JobRun, JobStop, LOW_WATER, State, Supply};
-use super::{DrainConfig, HANDS_MAX, HANDS_PER_JOB_MAX};
+use super::pack::Rendering;
+use super::supply::{JobRun, JobStop, State, Supply};
 use crate::clock;
 use crate::infeed::{Dsn, RefusalStreak};
 use crate::intake::SuppressionList;
@@ -109,11 +110,14 @@ impl<O: Owner> Feeder<O> {
         if nudged || self.scanned.is_none_or(|at| at.elapsed() >= SCAN_EVERY) {
             self.scan().await?;
         }
-        let mut claimed = self.claim_more().await?;
+        let claimed = self.claim_more().await;
+        self.prime();
+        let mut claimed = claimed?;
         if !claimed && !self.forever && self.supply.lock().hands.is_empty() {
             // before this is called the end: what has become due since
             self.scan().await?;
             claimed = self.claim_more().await?;
+            self.prime();
         }
         self.refusals_of_quiet_jobs();
         if self.supply.lock().queued() > 0 {
@@ -195,30 +199,44 @@ impl<O: Owner> Feeder<O> {
     /// Claims while there is room and need; true when something was claimed.
     async fn claim_more(&mut self) -> Result<bool, SpoolError> {
         let mut any = false;
+        self.refresh_waiting();
         loop {
             let chosen = {
                 let state = self.supply.lock();
                 if state.first_left == Some(0) || state.standstill {
                     break;
                 }
-                let in_hand = |id: &JobId| state.hands.values().filter(|h| h.job == *id).count();
-                let wanted = self.due.values().filter(|(d, group)| {
-                    let n = in_hand(&d.job);
-                    let group = &state.groups[*group];
-                    // a job that has nothing in hand starts at once, however much of others waits
-                    !d.requested
-                        && group.hands < HANDS_MAX
-                        && n < HANDS_PER_JOB_MAX
-                        && (group.queued < LOW_WATER || n == 0)
-                        && state.jobs.get(&d.job).is_none_or(|j| j.stop.is_none() && j.first_left != Some(0))
-                        && self.supply.owner.next_due(&d.job).is_some()
-                });
-                wanted.min_by_key(|(d, _)| in_hand(&d.job)).cloned()
+                let due = self.due.values().filter(|(d, _)| !d.requested);
+                state.choose(due, |job| self.supply.owner.next_due(job).is_some()).cloned()
             };
             let Some((job, group)) = chosen.filter(|_| !self.is_over()) else { break };
             any |= self.claim(&job, group).await?;
         }
         Ok(any)
+    }
+
+    /// All is in hand that there is room for: jobs go on with what they have.
+    fn prime(&self) {
+        let mut state = self.supply.lock();
+        let State { jobs, hands, line, .. } = &mut *state;
+        for run in jobs.values_mut() {
+            // where there is no room, the end of a chunk brings the feeder back
+            run.feed_asked = run.is_low();
+            run.exhausted = run.feed_asked;
+            if !run.primed && run.is_ready(hands) {
+                run.primed = true;
+                run.enter(line);
+            }
+        }
+    }
+
+    /// Tells the jobs in hand that run low what waits of them.
+    fn refresh_waiting(&self) {
+        for (id, run) in &mut self.supply.lock().jobs {
+            if run.is_low() {
+                run.mixer.set_waiting(self.supply.owner.waiting(id));
+            }
+        }
     }
 
     async fn claim(&mut self, due: &JobDue, group: usize) -> Result<bool, SpoolError> {
@@ -234,7 +252,10 @@ impl<O: Owner> Feeder<O> {
             }
             return Ok(false);
         }
-        let Some(name) = self.supply.owner.next_due(job) else { return Ok(false) };
+        let owner = &self.supply.owner;
+        let class = self.supply.lock().jobs.get(job).and_then(|run| run.mixer.want()).map(|(class, _)| class);
+        let name = class.and_then(|class| owner.next_due_of(job, class));
+        let Some(name) = name.or_else(|| owner.next_due(job)) else { return Ok(false) };
         match self.supply.owner.claim(job, name).await? {
             Claim::Claimed(claimed) => {
                 self.take_in_hand(claimed, due);
@@ -269,23 +290,33 @@ impl<O: Owner> Feeder<O> {
         if self.supply.lock().jobs.contains_key(job) {
             return Ok(Ok(()));
         }
-        let raw = self.supply.owner.message(job).await?;
-        let template = match compile(&raw, &due.meta) {
-            Ok(template) => Arc::new(template),
-            Err(e) => return Ok(Err(format!("its message can't be compiled: {e}"))),
+        let template = match self.rendering(due).await? {
+            Ok(rendering) => Arc::new(rendering),
+            Err(why) => return Ok(Err(why)),
         };
         let first_left = match due.meta.first {
             Some(_) => self.supply.owner.first_left(job).await?,
             None => None,
         };
+        let mut mixer = Mixer::default();
+        mixer.set_waiting(self.supply.owner.waiting(job));
         let mut state = self.supply.lock();
+        let serial = state.next_serial;
+        state.next_serial += 1;
         let run = JobRun {
             group,
+            serial,
+            place: None,
+            primed: false,
+            exhausted: false,
+            start: 0,
+            mixer,
+            solo: Default::default(),
+            feed_asked: false,
             meta: due.meta.clone(),
             template,
             dsn: dsn_of(&due.meta),
             accept_refusals: due.accept_refusals,
-            ring: Default::default(),
             streak: RefusalStreak::new(state.breaker),
             held: Vec::new(),
             stop: None,
@@ -295,8 +326,29 @@ impl<O: Owner> Feeder<O> {
         };
         state.left_alone.remove(job);
         state.jobs.insert(job.clone(), run);
-        state.ring.push_back(job.clone());
+        state.serials.insert(serial, job.clone());
         Ok(Ok(()))
+    }
+
+    /// What makes the job's messages; the reason when it can't.
+    async fn rendering(&self, due: &JobDue) -> Result<Result<Rendering, String>, SpoolError> {
+        let owner = &self.supply.owner;
+        if due.meta.pack.is_some() {
+            return match owner.pack_content(&due.job).await {
+                Ok(content) => Ok(Ok(Rendering::pack(due.job.clone(), due.meta.clone(), content))),
+                // it is that pack's damage alone
+                Err(e @ SpoolError::Damaged { .. }) => Ok(Err(e.to_string())),
+                Err(e) => Err(e),
+            };
+        }
+        let raw = match owner.message(&due.job).await {
+            Err(e @ SpoolError::Damaged { .. }) => return Ok(Err(e.to_string())),
+            raw => raw?,
+        };
+        let template = compile(&raw, &due.meta);
+        Ok(template
+            .map(|t| Rendering::Job(Box::new(t)))
+            .map_err(|e| format!("its message can't be compiled: {e}")))
     }
 
     fn take_in_hand(&self, claimed: Claimed, due: &JobDue) {
@@ -322,12 +374,19 @@ impl<O: Owner> Feeder<O> {
         let handle = claimed.handle;
         let mut state = self.supply.lock();
         let recipients_max = state.recipients_max();
-        let Some(run) = state.jobs.get_mut(&due.job) else { panic!("job {} is not in hand", due.job) };
-        let piece = if run.template.is_shared() { recipients_max } else { 1 };
-        let order = mix(wanted.iter().copied(), piece);
-        let hand = Hand::new(due.job.clone(), claimed.chunk.clone(), claimed.solo, order);
-        run.ring.push_back(handle);
-        let group = run.group;
+        let State { jobs, hands, groups, line, finished, .. } = &mut *state;
+        let Some(run) = jobs.get_mut(&due.job) else { panic!("job {} is not in hand", due.job) };
+        let indices = wanted.iter().map(|w| w.0);
+        let hand = Hand::new(due.job.clone(), claimed.chunk.clone(), claimed.solo, indices);
+        if claimed.solo {
+            run.solo.push_back(handle);
+        } else {
+            let piece_max = if run.shares_transactions() { recipients_max } else { 1 };
+            let lanes = lanes_of(wanted.iter().copied(), piece_max, |domain| run.mixer.holds(domain));
+            run.mixer.add(handle, lanes);
+        }
+        run.mixer.set_waiting(self.supply.owner.waiting(&due.job));
+        run.primed |= !run.mixer.want().is_some_and(|(_, needed)| needed);
         run.counts.outcomes += unreadable_or_suppressed.len() as u64;
         for (_, s) in &unreadable_or_suppressed {
             self.supply.progress.count(s.outcome, 1);
@@ -335,12 +394,13 @@ impl<O: Owner> Feeder<O> {
         if !unreadable_or_suppressed.is_empty() {
             self.supply.owner.record(handle, unreadable_or_suppressed);
         }
-        state.groups[group].queued += hand.queued();
-        state.groups[group].hands += 1;
-        if hand.unsettled == 0 {
-            state.finished.push(handle);
+        groups[run.group].add(run.meta.priority, hand.queued());
+        if hand.queued() > 0 {
+            run.enter(line);
+        } else {
+            finished.push(handle);
         }
-        state.hands.insert(handle, hand);
+        hands.insert(handle, hand);
         drop(state);
         self.supply.ready.notify_waiters();
     }
@@ -361,12 +421,18 @@ impl<O: Owner> Feeder<O> {
             let Some(hand) = state.hands.remove(&handle) else { panic!("chunk {handle} is not in hand") };
             let not_sent = hand.queued();
             let job = hand.job;
-            let State { hands, jobs, groups, .. } = &mut *state;
+            let State { hands, jobs, groups, line, .. } = &mut *state;
             let last = !hands.values().any(|h| h.job == job);
             if let Some(run) = jobs.get_mut(&job) {
-                groups[run.group].queued -= not_sent;
-                groups[run.group].hands -= 1;
-                run.ring.retain(|h| *h != handle);
+                groups[run.group].sub(run.meta.priority, not_sent);
+                if hand.solo {
+                    run.solo.retain(|h| *h != handle);
+                } else if not_sent > 0 {
+                    run.mixer.remove(handle);
+                }
+                if !run.is_ready(hands) {
+                    run.leave(line);
+                }
                 // what is provisional of a chunk that is let go stays pending
                 run.held.retain(|(h, _, _)| *h != handle);
             }
@@ -408,10 +474,11 @@ impl<O: Owner> Feeder<O> {
             None => {}
         }
         let mut state = self.supply.lock();
-        if let Some(run) = state.jobs.remove(job) {
+        if let Some(mut run) = state.jobs.remove(job) {
+            run.leave(&mut state.line);
+            state.serials.remove(&run.serial);
             state.met.insert(job.clone(), run.counts);
         }
-        state.ring.retain(|id| id != job);
         self.suppress.remove(job);
         self.due.remove(job);
         Ok(())

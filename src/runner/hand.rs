@@ -1,9 +1,11 @@
-//! One chunk in hand: who of it still has to go out.
+//! One chunk in hand: how many of it still have to go out, and are out.
+//!
+//! Which of them is next is the job's `Mixer`'s to say, but for chunks that are passed one recipient at
+//! a time: those keep their own order.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::order::Order;
 use crate::spool::{Chunk, JobId};
 
 /// A claimed chunk while its pass lasts.
@@ -12,11 +14,9 @@ pub(super) struct Hand {
     pub chunk: Arc<Chunk>,
     /// One recipient at a time.
     pub solo: bool,
-    order: Order,
-    next_index: usize,
-    next_piece: usize,
-    /// Came back untried: these go first.
-    again: VecDeque<u16>,
+    /// Of a solo one, those that wait.
+    alone: VecDeque<u16>,
+    queued: usize,
     /// Recipients in transactions now.
     pub in_flight: usize,
     /// Recipients without an outcome in this pass, those in flight and held ones included.
@@ -26,54 +26,52 @@ pub(super) struct Hand {
 }
 
 impl Hand {
-    pub fn new(job: JobId, chunk: Arc<Chunk>, solo: bool, order: Order) -> Self {
-        let unsettled = order.indices.len();
-        Self {
-            job,
-            chunk,
-            solo,
-            order,
-            next_index: 0,
-            next_piece: 0,
-            again: VecDeque::new(),
-            in_flight: 0,
-            unsettled,
-            resent: BTreeSet::new(),
-        }
+    /// `waiting`: recipients that have to go out.
+    pub fn new(
+        job: JobId,
+        chunk: Arc<Chunk>,
+        solo: bool,
+        waiting: impl ExactSizeIterator<Item = u16>,
+    ) -> Self {
+        let queued = waiting.len();
+        let alone = if solo { waiting.collect() } else { VecDeque::new() };
+        Self { job, chunk, solo, alone, queued, in_flight: 0, unsettled: queued, resent: BTreeSet::new() }
     }
 
     /// Recipients that wait to be taken.
     pub fn queued(&self) -> usize {
-        self.order.indices.len() - self.next_index + self.again.len()
+        self.queued
     }
 
-    /// Up to `max` recipients for one transaction; they are in flight from now on.
-    pub fn take(&mut self, max: usize) -> Vec<u16> {
-        if self.solo && self.in_flight > 0 {
-            return Vec::new();
+    /// Whether one of them may be taken now.
+    pub fn is_ready(&self) -> bool {
+        self.queued > 0 && !(self.solo && self.in_flight > 0)
+    }
+
+    /// The mixer gave so many of it out: they are in flight from now on.
+    pub fn taken(&mut self, n: usize) {
+        assert!(!self.solo && n <= self.queued, "{n} taken of {}", self.queued);
+        self.queued -= n;
+        self.in_flight += n;
+    }
+
+    /// The next recipient of a solo chunk; nobody while one is in flight.
+    pub fn take_alone(&mut self) -> Option<u16> {
+        if self.in_flight > 0 {
+            return None;
         }
-        let max = if self.solo { 1 } else { max };
-        let taken: Vec<u16> = if self.again.is_empty() {
-            let Some(piece) = self.order.pieces.get_mut(self.next_piece) else { return Vec::new() };
-            let n = usize::from(*piece).min(max);
-            *piece -= n as u16;
-            if *piece == 0 {
-                self.next_piece += 1;
-            }
-            let from = self.next_index;
-            self.next_index += n;
-            self.order.indices[from..from + n].to_vec()
-        } else {
-            let n = self.again.len().min(max);
-            self.again.drain(..n).collect()
-        };
-        self.in_flight += taken.len();
-        taken
+        let index = self.alone.pop_front()?;
+        self.queued -= 1;
+        self.in_flight += 1;
+        Some(index)
     }
 
     /// Takes back recipients that are to go out again in this pass.
     pub fn put_back(&mut self, indices: &[u16]) {
-        self.again.extend(indices);
+        self.queued += indices.len();
+        if self.solo {
+            self.alone.extend(indices);
+        }
     }
 }
 
@@ -90,30 +88,29 @@ mod tests {
         }
         let header = ChunkHeader { job: job.clone(), number: 0, parent: None, deaths: 0 };
         let chunk = Chunk::parse(w.finish(&header)).unwrap();
-        let order = Order { indices: vec![4, 3, 2, 1, 0], pieces: vec![3, 2] };
-        Hand::new(job, Arc::new(chunk), solo, order)
+        Hand::new(job, Arc::new(chunk), solo, (0..5).rev())
     }
 
     #[test]
-    fn everybody_is_taken_once_and_what_comes_back_goes_first() {
+    fn whoever_is_taken_is_in_flight_and_whoever_comes_back_waits() {
         let mut h = hand(false);
-        assert_eq!(h.take(2), [4, 3]);
+        h.taken(2);
+        assert_eq!((h.queued(), h.in_flight, h.unsettled), (3, 2, 5));
         h.in_flight -= 2;
         h.put_back(&[3]);
+        assert!(h.is_ready());
         assert_eq!(h.queued(), 4);
-        assert_eq!(h.take(9), [3]);
-        assert_eq!(h.take(9), [2]);
-        assert_eq!(h.take(9), [1, 0]);
-        assert!(h.take(9).is_empty());
-        assert_eq!(h.queued(), 0);
     }
 
     #[test]
     fn a_chunk_that_killed_the_process_goes_one_recipient_at_a_time() {
         let mut h = hand(true);
-        assert_eq!(h.take(9), [4]);
-        assert!(h.take(9).is_empty());
+        assert_eq!(h.take_alone(), Some(4));
+        assert!(!h.is_ready());
+        assert_eq!(h.take_alone(), None);
         h.in_flight -= 1;
-        assert_eq!(h.take(9), [3]);
+        h.put_back(&[4]);
+        assert_eq!(h.take_alone(), Some(3));
+        assert_eq!(h.queued(), 4);
     }
 }

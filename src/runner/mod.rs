@@ -13,13 +13,16 @@
 //! | `slot` | the pools, one an MTA: started, judged, given up, exchanged |
 //! | `mtas` | which job may go to which MTA, and whose turn it is |
 //! | `feeder` | claims chunks ahead of the infeeds, ends their passes, watches for new jobs and requests |
-//! | `supply` | the chunks in hand: composes transactions, jobs in turn |
+//! | `pick` | who is next: a job, and recipients of it |
+//! | `supply` | the chunks in hand: composes transactions |
 //! | `settle` | what a result means for the recipient, the job and the chunk |
 //! | `hand` | one chunk in hand |
-//! | `order`, `retry`, `rate` | pure: domains mixed; when to try again |
+//! | `line`, `mixing`, `room` | pure: jobs in turn; domains mixed; how much is in hand |
+//! | `pack` | what makes the messages: one template, or one for each member of a pack |
+//! | `retry`, `rate` | pure: when to try again |
 //!
 //! Guarantees: a recipient is in one transaction at a time; every one that is taken comes back, once;
-//! memory is bounded by [`HANDS_MAX`] chunks, whatever waits. Errors: [`RunnerError`].
+//! memory is bounded by [`HANDS_MAX`] and [`HANDS_BYTES_MAX`], whatever waits. Errors: [`RunnerError`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -34,10 +37,14 @@ mod command;
 mod drain;
 mod feeder;
 mod hand;
+mod line;
+mod mixing;
 mod mtas;
-mod order;
+mod pack;
+mod pick;
 mod rate;
 mod retry;
+mod room;
 mod settle;
 mod slot;
 mod supply;
@@ -48,13 +55,7 @@ pub use command::{
 pub use drain::{drain, drain_owned};
 pub use mtas::MtaConfig;
 pub use retry::RetryPolicy;
-
-/// Chunks in hand at most, over all jobs: with 1 MiB each, what a drain's memory is made of.
-pub const HANDS_MAX: usize = 16;
-/// Of them, one job's: so that a small job finds room beside a huge one.
-pub const HANDS_PER_JOB_MAX: usize = 8;
-
-const _: () = assert!(HANDS_PER_JOB_MAX < HANDS_MAX);
+pub use room::{HANDS_BYTES_MAX, HANDS_MAX, HANDS_PER_JOB_MAX};
 
 /// How one run drains.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::supply::{State, Supply};
 use crate::infeed::{Capabilities, InfeedConfig, NoRecord, RcptResult, Settlement, Transaction, Work};
-use crate::spool::{JobId, JobMeta, Owner};
+use crate::spool::{JobId, JobMeta, Owner, PRIORITY_MAX};
 
 /// One MTA of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,9 +96,35 @@ impl Target {
 #[derive(Debug)]
 pub(super) struct Group {
     pub target: Target,
+    /// Recipients that wait in hands, by priority.
+    queued: [usize; PRIORITY_MAX as usize + 1],
+}
+
+impl Group {
+    pub fn new(target: Target) -> Self {
+        Self { target, queued: Default::default() }
+    }
+
     /// Recipients that wait in hands.
-    pub queued: usize,
-    pub hands: usize,
+    pub fn queued(&self) -> usize {
+        self.queued.iter().sum()
+    }
+
+    pub fn queued_of(&self, priority: u8) -> usize {
+        self.queued[level(priority)]
+    }
+
+    pub fn add(&mut self, priority: u8, recipients: usize) {
+        self.queued[level(priority)] += recipients;
+    }
+
+    pub fn sub(&mut self, priority: u8, recipients: usize) {
+        self.queued[level(priority)] -= recipients;
+    }
+}
+
+fn level(priority: u8) -> usize {
+    usize::from(priority.min(PRIORITY_MAX))
 }
 
 /// An MTA as the supply knows it.

@@ -37,7 +37,7 @@ impl<O: Owner> Supply<O> {
                 let (_, index) = of_token(rcpt.token);
                 let previous = Previous::of(&hand.chunk, index);
                 let result = match (&job_fault, result) {
-                    (Some(fault), RcptResult::NotTried) if job.accept_refusals => {
+                    (Some(fault), RcptResult::NotTried) if job.accept_refusals || job.template.is_pack() => {
                         RcptResult::Refused { stage: fault.stage, said: fault.said.clone() }
                     }
                     (_, other) => other,
@@ -47,6 +47,7 @@ impl<O: Owner> Supply<O> {
                         let mut s = previous.settled(Outcome::Accepted, now, said);
                         s.queue_id = queue_id.unwrap_or_default();
                         landing.record.push((index, s));
+                        job.template.on_accepted();
                         if job.streak.on_accepted() == Streak::Release {
                             landing.released.append(&mut job.held);
                         }
@@ -82,6 +83,7 @@ impl<O: Owner> Supply<O> {
             }
             if let Some(fault) = job_fault
                 && !job.accept_refusals
+                && job.template.fault_is_the_jobs(&transaction.sender)
             {
                 trip(job, fault_text(&fault));
             }

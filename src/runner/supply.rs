@@ -1,28 +1,28 @@
 //! The chunks in hand: what the infeeds pull from.
 //!
-//! Jobs take turns, and so do the chunks of one job. Rendering happens on the infeed's own task, outside
+//! Who is next is `pick`'s to say. Rendering happens on the infeed's own task, outside
 //! the lock. See `settle` for the way back.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use tokio::sync::{Notify, watch};
 
 use super::Progress;
 use super::command::JobProgress;
 use super::hand::Hand;
-use super::mtas::{Group, Mta, Target, Turn, may_take, took, weights_differ};
+use super::line::{Line, Place};
+use super::mixing::Mixer;
+use super::mtas::{Group, Mta, Target, Turn, weights_differ};
+use super::pack::Rendering;
+use super::pick::Pick;
 use super::retry::RetryPolicy;
 use crate::clock;
 use crate::infeed::{Capabilities, Dsn, NoRecord, Rcpt, RefusalStreak, StreakLimits, Transaction};
-use crate::message::{RecipientView, Rendered, Template};
+use crate::message::{RecipientView, Rendered};
 use crate::spool::{Chunk, JobId, JobMeta, Outcome, Owner, Settled};
-
-/// Waiting recipients below which the feeder claims more: a tenth of a second's worth at the fastest.
-pub(super) const LOW_WATER: usize = 4_000;
 
 /// What the infeeds and the feeder share.
 pub(super) struct Supply<O: Owner> {
@@ -42,8 +42,10 @@ pub(super) struct Supply<O: Owner> {
 #[derive(Default)]
 pub(super) struct State {
     pub jobs: HashMap<JobId, JobRun>,
-    /// Jobs in turn.
-    pub ring: VecDeque<JobId>,
+    /// Jobs that have something ready, and which job is which there.
+    pub line: Line,
+    pub serials: HashMap<u32, JobId>,
+    pub next_serial: u32,
     pub hands: HashMap<u32, Hand>,
     /// What is in hand, by where it may go.
     pub groups: Vec<Group>,
@@ -74,11 +76,24 @@ pub(super) struct JobRun {
     /// Where it may go, as an index into `State::groups`.
     pub group: usize,
     pub meta: Arc<JobMeta>,
-    pub template: Arc<Template>,
+    pub template: Arc<Rendering>,
     pub dsn: Option<Dsn>,
     pub accept_refusals: bool,
-    /// Its chunks in turn.
-    pub ring: VecDeque<u32>,
+    pub serial: u32,
+    /// Its place in the line, while something of it is ready.
+    pub place: Option<Place>,
+    /// Enough of it is in hand to mix its domains; until then it waits.
+    pub primed: bool,
+    /// All of it is in hand that there is, or that there is room for: it makes do with that.
+    pub exhausted: bool,
+    /// Where it starts when it comes back into the line.
+    pub start: u64,
+    /// Its recipients that wait, by domain.
+    pub mixer: Mixer,
+    /// Its chunks that are passed one recipient at a time.
+    pub solo: VecDeque<u32>,
+    /// The feeder was told that more of it is needed.
+    pub feed_asked: bool,
     pub streak: RefusalStreak,
     /// Refusals that are provisional: (chunk, index, outcome).
     pub held: Vec<(u32, u16, Settled)>,
@@ -104,17 +119,6 @@ pub(super) enum JobStop {
     LeftAlone,
 }
 
-/// Recipients chosen for one transaction, not yet rendered.
-struct Pick {
-    handle: u32,
-    indices: Vec<u16>,
-    chunk: Arc<Chunk>,
-    meta: Arc<JobMeta>,
-    template: Arc<Template>,
-    dsn: Option<Dsn>,
-    solo: bool,
-}
-
 pub(super) fn token(handle: u32, index: u16) -> u64 {
     u64::from(handle) << 16 | u64::from(index)
 }
@@ -132,82 +136,6 @@ impl<O: Owner> Supply<O> {
     pub fn end(&self) {
         self.over.send_replace(true);
         self.ready.notify_waiters();
-    }
-
-    fn pick(&self, mta: &Arc<Mta>, recipients_max: usize) -> Option<Pick> {
-        let mut state = self.lock();
-        let state = &mut *state;
-        let left = state.first_left.unwrap_or(u64::MAX);
-        if left == 0 || state.standstill {
-            return None;
-        }
-        let weighed = if state.weighted && !mta.sink { state.turn_of(mta) } else { None };
-        let mut anything = true;
-        if let Some(at) = weighed {
-            anything = may_take(&mut state.mtas, at, Instant::now());
-        }
-        for _ in 0..state.ring.len() {
-            let id = state.ring.pop_front()?;
-            state.ring.push_back(id.clone());
-            let Some(job) = state.jobs.get_mut(&id) else { continue };
-            let group = &mut state.groups[job.group];
-            if job.stop.is_some()
-                || job.first_left == Some(0)
-                || group.queued == 0
-                || !group.target.admits(mta)
-            {
-                continue;
-            }
-            if !anything && group.target == Target::Any {
-                state.kept_waiting = true;
-                continue;
-            }
-            let one =
-                job.template.is_shared() && job.template.sender_is_shared() && job.meta.test_to.is_none();
-            let max = if one { recipients_max } else { 1 };
-            let left = left.min(job.first_left.unwrap_or(u64::MAX));
-            let max = max.min(usize::try_from(left).unwrap_or(usize::MAX));
-            for _ in 0..job.ring.len() {
-                let Some(handle) = job.ring.pop_front() else { break };
-                let Some(hand) = state.hands.get_mut(&handle) else { continue };
-                let indices = hand.take(max);
-                if hand.queued() > 0 {
-                    job.ring.push_back(handle);
-                }
-                if indices.is_empty() {
-                    continue;
-                }
-                job.in_flight += indices.len();
-                // only on crossing it, since a wake-up costs a context switch a message: below it, the
-                // feeder has claimed all that it may, and hears of ended chunks from `after_landing`
-                let was_above = group.queued >= LOW_WATER;
-                group.queued -= indices.len();
-                if was_above && group.queued < LOW_WATER {
-                    self.feed.notify_one();
-                }
-                if group.target == Target::Any
-                    && let Some(at) = weighed
-                {
-                    took(&mut state.mtas[at], indices.len());
-                    if std::mem::take(&mut state.kept_waiting) {
-                        self.ready.notify_waiters();
-                    }
-                }
-                for left in [&mut state.first_left, &mut job.first_left].into_iter().flatten() {
-                    *left -= indices.len() as u64;
-                }
-                return Some(Pick {
-                    handle,
-                    chunk: hand.chunk.clone(),
-                    solo: hand.solo,
-                    indices,
-                    meta: job.meta.clone(),
-                    template: job.template.clone(),
-                    dsn: job.dsn.clone(),
-                });
-            }
-        }
-        None
     }
 
     /// Renders; whoever can't be is settled at once. `None`: the journal can't say now who is tried alone.
@@ -231,7 +159,7 @@ impl<O: Owner> Supply<O> {
                     }
                     let values: Vec<&str> = r.values().collect();
                     let view = RecipientView { ordinal: r.ordinal, address: r.address, values: &values };
-                    match guarded(|| pick.template.render(&view).map_err(|e| e.to_string())) {
+                    match guarded(|| pick.template.render(&view)) {
                         Ok(done) => {
                             rendered = Some(done);
                             recipients.push(rcpt);
@@ -247,7 +175,7 @@ impl<O: Owner> Supply<O> {
             sender: rendered.sender,
             recipients,
             content: rendered.content,
-            dsn: pick.dsn,
+            dsn: pick.template.dsn(pick.dsn, &pick.chunk, &pick.indices),
             shared_content: pick.template.is_shared(),
         }))
     }
@@ -288,7 +216,7 @@ impl State {
         self.weighted = weights_differ(&self.mtas);
     }
 
-    fn turn_of(&self, mta: &Arc<Mta>) -> Option<usize> {
+    pub fn turn_of(&self, mta: &Arc<Mta>) -> Option<usize> {
         self.mtas.iter().position(|turn| Arc::ptr_eq(&turn.mta, mta))
     }
 
@@ -307,7 +235,7 @@ impl State {
         if let Some(at) = self.groups.iter().position(|g| g.target == target) {
             return at;
         }
-        self.groups.push(Group { target, queued: 0, hands: 0 });
+        self.groups.push(Group::new(target));
         self.groups.len() - 1
     }
 
@@ -324,12 +252,12 @@ impl State {
 
     /// Recipients that wait in hands.
     pub fn queued(&self) -> usize {
-        self.groups.iter().map(|g| g.queued).sum()
+        self.groups.iter().map(Group::queued).sum()
     }
 
     /// Whether something waits that this MTA may take.
     pub fn waits_for(&self, mta: &Mta) -> bool {
-        self.groups.iter().any(|g| g.queued > 0 && g.target.admits(mta))
+        self.groups.iter().any(|g| g.queued() > 0 && g.target.admits(mta))
     }
 
     /// Recipients are no longer in flight; `settled` of them have their outcome.
@@ -342,8 +270,8 @@ impl State {
         hand.in_flight -= landed;
         if let Some(job) = self.jobs.get_mut(&hand.job) {
             job.in_flight -= landed;
-            if hand.solo && hand.queued() > 0 && !job.ring.contains(&handle) {
-                job.ring.push_back(handle);
+            if hand.solo && hand.is_ready() {
+                job.enter(&mut self.line);
             }
         }
         self.settled(handle, settled);
@@ -369,6 +297,7 @@ impl State {
         }
         let Some(hand) = self.hands.get_mut(&handle) else { panic!("chunk {handle} is not in hand") };
         hand.put_back(indices);
+        let ready = hand.is_ready();
         if let Some(left) = &mut self.first_left {
             *left += indices.len() as u64;
         }
@@ -376,9 +305,12 @@ impl State {
         if let Some(left) = &mut job.first_left {
             *left += indices.len() as u64;
         }
-        self.groups[job.group].queued += indices.len();
-        if !job.ring.contains(&handle) {
-            job.ring.push_front(handle);
+        self.groups[job.group].add(job.meta.priority, indices.len());
+        if !job.solo.contains(&handle) {
+            job.mixer.put_back(handle, indices);
+        }
+        if ready {
+            job.enter(&mut self.line);
         }
     }
 }

@@ -8,11 +8,15 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::dir::DirSpool;
+use super::domains::DomainKey;
 use super::error::{Result, SpoolError};
 use super::id::{ChunkName, JobId};
 use super::index::JobDue;
+use super::job::JobMeta;
 use super::layout::JobState;
+use super::offer::Waiting;
 use super::owner::{Claim, DirOwner};
+use super::pack::{Pack, PackContent};
 use super::pass::PassEnd;
 use super::recover::Recovered;
 use super::report::ReportLine;
@@ -31,6 +35,8 @@ pub trait Spool: Clone + Send + Sync + 'static {
     fn begin(&self, key: Option<String>) -> impl Future<Output = Result<Begin>> + Send;
     /// Takes a range of hash space for this process alone, and recovers what a dead owner left.
     fn own(&self, range: XxRange) -> impl Future<Output = Result<Self::Owner>> + Send;
+    /// Commits many small jobs together, durably, all or nothing.
+    fn commit_pack(&self, pack: Pack) -> impl Future<Output = Result<JobMeta>> + Send;
     fn view(&self, job: &JobId) -> impl Future<Output = Result<JobView>> + Send;
     /// Every job; one that can't be read is its error.
     fn views(&self) -> impl Future<Output = Result<Vec<Result<JobView>>>> + Send;
@@ -72,9 +78,15 @@ pub trait Owner: Clone + Send + Sync + 'static {
     fn scan(&self) -> impl Future<Output = Result<Vec<JobDue>>> + Send;
     /// The next chunk of a job that is due.
     fn next_due(&self, job: &JobId) -> Option<ChunkName>;
+    /// What of a job is due, by domain.
+    fn waiting(&self, job: &JobId) -> Waiting;
+    /// The next chunk of a job that is due, of those that hold more of one domain than of any other.
+    fn next_due_of(&self, job: &JobId, class: DomainKey) -> Option<ChunkName>;
     /// Chunks of a job that wait, and those in hand.
     fn outstanding(&self, job: &JobId) -> (usize, usize);
     fn message(&self, job: &JobId) -> impl Future<Output = Result<Vec<u8>>> + Send;
+    /// The members of a pack, and their messages.
+    fn pack_content(&self, pack: &JobId) -> impl Future<Output = Result<PackContent>> + Send;
     /// Recipients that wait in the range, by job; those of chunks in hand are not counted.
     fn waiting_recipients(&self) -> impl Future<Output = Result<Vec<(JobId, u64)>>> + Send;
     /// The claim is durable when this returns.
@@ -127,6 +139,10 @@ impl Spool for DirSpool {
     async fn own(&self, range: XxRange) -> Result<Arc<DirOwner>> {
         let spool = self.clone();
         blocking(move || DirSpool::own(&spool, range).map(Arc::new)).await
+    }
+    async fn commit_pack(&self, pack: Pack) -> Result<JobMeta> {
+        let spool = self.clone();
+        blocking(move || DirSpool::commit_pack(&spool, &pack)).await
     }
     async fn view(&self, job: &JobId) -> Result<JobView> {
         let (spool, job) = (self.clone(), job.clone());
@@ -200,12 +216,22 @@ impl Owner for Arc<DirOwner> {
     fn next_due(&self, job: &JobId) -> Option<ChunkName> {
         DirOwner::next_due(self, job)
     }
+    fn waiting(&self, job: &JobId) -> Waiting {
+        DirOwner::waiting(self, job)
+    }
+    fn next_due_of(&self, job: &JobId, class: DomainKey) -> Option<ChunkName> {
+        DirOwner::next_due_of(self, job, class)
+    }
     fn outstanding(&self, job: &JobId) -> (usize, usize) {
         DirOwner::outstanding(self, job)
     }
     async fn message(&self, job: &JobId) -> Result<Vec<u8>> {
         let (owner, job) = (self.clone(), job.clone());
         blocking(move || DirOwner::message(&owner, &job)).await
+    }
+    async fn pack_content(&self, pack: &JobId) -> Result<PackContent> {
+        let (owner, pack) = (self.clone(), pack.clone());
+        blocking(move || DirOwner::pack_content(&owner, &pack)).await
     }
     async fn waiting_recipients(&self) -> Result<Vec<(JobId, u64)>> {
         let owner = self.clone();

@@ -34,7 +34,13 @@ pub struct Checked {
 }
 
 impl Checked {
-    fn add(&mut self, path: &std::path::Path, what: impl Into<String>, repair: &str, damage: bool) {
+    pub(super) fn add(
+        &mut self,
+        path: &std::path::Path,
+        what: impl Into<String>,
+        repair: &str,
+        damage: bool,
+    ) {
         self.findings.push(Finding {
             path: path.display().to_string(),
             what: what.into(),
@@ -108,7 +114,10 @@ impl DirSpool {
         progress: &mut dyn FnMut(&Checked),
     ) -> Result<()> {
         let meta = self.meta_of(dir)?;
-        self.message_of(dir, &meta)?;
+        match meta.pack {
+            Some(_) => self.check_pack(dir, out)?,
+            None => drop(self.message_of(dir, &meta)?),
+        }
         let manifest = self.manifest_of(dir, &meta)?;
         let family = self.family(dir, job, &meta)?;
         for damage in &family.damage {
@@ -124,6 +133,11 @@ impl DirSpool {
         if counted != meta.recipients {
             let what = format!("the manifest counts {counted} recipients, job.toml {}", meta.recipients);
             out.add(&dir.manifest(), what, "", true);
+        }
+        if let Ok(bytes) = self.fs.read(&dir.domains())
+            && let Err(reason) = super::domains::decode(&bytes)
+        {
+            out.add(&dir.domains(), reason, "domains are mixed less well without it", false);
         }
         let originals: HashSet<ChunkName> = manifest
             .chunks

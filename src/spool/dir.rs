@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{At, Result, SpoolError};
 use super::fs::{self, Fs, RealFs};
 use super::id::JobId;
-use super::job::{FORMAT, JobMeta, Manifest, Standing, Summary};
+use super::job::{FORMAT, FORMAT_PLAIN, JobMeta, Manifest, Standing, Summary};
 use super::journal::boot_id;
 use super::layout::{JobDir, JobState, Layout};
 
@@ -77,11 +77,11 @@ impl DirSpool {
             spool.create()?;
         }
         let meta: SpoolMeta = spool.read_toml(&path)?;
-        if meta.format > FORMAT {
+        if meta.format > FORMAT_PLAIN {
             return Err(SpoolError::NewerFormat {
                 path: spool.layout.root,
                 found: meta.format,
-                known: FORMAT,
+                known: FORMAT_PLAIN,
             });
         }
         let here = machine_id();
@@ -151,7 +151,7 @@ impl DirSpool {
             self.ensure_dir(&folder)?;
         }
         let uuid = super::id::hex(&std::array::from_fn::<u8, 16, _>(|_| fastrand::u8(..)));
-        let meta = SpoolMeta { format: FORMAT, uuid, machine_id: machine_id() };
+        let meta = SpoolMeta { format: FORMAT_PLAIN, uuid, machine_id: machine_id() };
         let path = self.layout.meta();
         fs::replace(self.fs.as_ref(), &path, to_toml(&meta).as_bytes()).at("write", &path)
     }
@@ -215,7 +215,7 @@ impl DirSpool {
                 }
             }
         }
-        Err(SpoolError::NoSuchJob(job.to_string()))
+        Err(self.not_found(job))
     }
 
     pub(super) fn meta_of(&self, dir: &JobDir) -> Result<JobMeta> {

@@ -27,6 +27,10 @@ pub enum SpoolError {
     #[error("no job {0}: `infeed jobs` lists them")]
     NoSuchJob(String),
     #[error(
+        "job {job} is one of {members} in the pack {pack}, which changes state as a whole: name {pack} to change all of them; `infeed job show {job}` and `infeed job report {job}` tell of this one"
+    )]
+    PackMember { job: String, pack: String, members: u32 },
+    #[error(
         "`{0}` is not a job's id: letters, digits, `.`, `_`, `-`, at most 64, the first a letter or digit"
     )]
     BadJobId(String),

@@ -111,6 +111,27 @@ fn give_away(file: &File, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The same for a socket, which can't be opened: it is looked at before, for whoever the folder belongs to
+/// may have put anything in its place.
+///
+/// # Errors
+/// The operating system's; `InvalidInput` when it is no socket, or has another name too.
+pub fn give_socket_away(path: &Path) -> io::Result<()> {
+    use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, open};
+    let folder = fs::metadata(path.parent().unwrap_or(Path::new(".")))?;
+    if !rustix::process::geteuid().is_root() || folder.uid() == 0 {
+        return Ok(());
+    }
+    let socket = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = fstat(&socket)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Socket || stat.st_nlink != 1 {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no longer the socket that was made"));
+    }
+    let (uid, gid) = (Uid::from_raw(folder.uid()), Gid::from_raw(folder.gid()));
+    chownat(&socket, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
+    Ok(())
+}
+
 /// The real one.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct RealFs;

@@ -7,15 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::dir::DirSpool;
+use super::domains::DomainKey;
 use super::error::{At, Result, SpoolError};
 use super::hold::Hold;
 use super::id::Outcome;
 use super::id::{ChunkDigest, ChunkName, JobId};
 use super::job::{JobMeta, Standing};
 use super::layout::{JobDir, JobState};
+use super::offer::{Offer, Waiting};
 use super::owner::{DirOwner, lock};
 use super::pass::live_chunks;
-use super::results::{self, Settled};
+use super::results::{self, Child, Settled};
 use crate::clock::{self, Micros};
 use crate::slice::XxRange;
 
@@ -31,6 +33,8 @@ struct Entry {
     meta: Arc<JobMeta>,
     standing: Standing,
     waiting: BTreeSet<ChunkName>,
+    /// The same, by domain.
+    offer: Offer,
     /// Claimed chunks.
     open: usize,
     hold: Option<Hold>,
@@ -75,12 +79,22 @@ impl JobIndex {
             return Ok(None);
         }
         entry.waiting.remove(&name);
+        entry.offer.remove(name);
         entry.open += 1;
         Ok(Some(entry.dir.clone()))
     }
 
     /// A claimed chunk was let go, and these wait instead.
-    pub fn passed(&mut self, job: &JobId, children: impl Iterator<Item = ChunkName>) {
+    pub fn passed(&mut self, job: &JobId, children: &[Child]) {
+        self.let_go(job, children.iter().map(|c| (c.name, Some(c.recipients))));
+    }
+
+    /// A chunk that could not be claimed waits again, or was put aside.
+    pub fn unclaimed(&mut self, job: &JobId, name: Option<ChunkName>) {
+        self.let_go(job, name.into_iter().map(|name| (name, None)));
+    }
+
+    fn let_go(&mut self, job: &JobId, waiting: impl Iterator<Item = (ChunkName, Option<u16>)>) {
         let range = self.range;
         let Some(entry) = self.jobs.get_mut(job) else { panic!("job {job} is not in the index") };
         assert!(entry.open > 0, "job {job} has no chunk in hand");
@@ -88,7 +102,10 @@ impl JobIndex {
         if entry.open == 0 {
             entry.hold = None;
         }
-        entry.waiting.extend(children.filter(|c| range.contains(c.xx())));
+        for (name, recipients) in waiting.filter(|(name, _)| range.contains(name.xx())) {
+            entry.waiting.insert(name);
+            entry.offer.insert(name, recipients);
+        }
     }
 
     fn first_due(&self, job: &JobId, now: Micros) -> Option<ChunkName> {
@@ -145,14 +162,31 @@ impl DirOwner {
                 waiting.extend(live_chunks(&self.spool, &dir, xx)?);
             }
         }
+        let compositions = if waiting.len() > 1 { self.spool.domains_of(&dir, &meta)? } else { None };
+        let mut offer = Offer::new(job, meta.submitted_us, compositions.unwrap_or_default());
+        waiting.iter().for_each(|&name| offer.insert(name, None));
         let request = dir.request();
         let requested = self.spool.fs.exists(&request).at("look at", &request)?;
-        Ok(Some(Entry { dir, meta, standing, waiting, open: 0, hold: None, requested }))
+        Ok(Some(Entry { dir, meta, standing, waiting, offer, open: 0, hold: None, requested }))
     }
 
     /// The next chunk of a job that is due, first due first.
     pub fn next_due(&self, job: &JobId) -> Option<ChunkName> {
         lock(&self.index).first_due(job, clock::now_us())
+    }
+
+    /// What of a job is due, by domain.
+    pub fn waiting(&self, job: &JobId) -> Waiting {
+        let mut index = lock(&self.index);
+        let entry = index.jobs.get_mut(job).filter(|e| !e.requested);
+        entry.map_or_else(Waiting::default, |e| e.offer.waiting(clock::now_us()))
+    }
+
+    /// The next chunk of a job that is due, of those that hold most of one domain.
+    pub fn next_due_of(&self, job: &JobId, class: DomainKey) -> Option<ChunkName> {
+        let mut index = lock(&self.index);
+        let entry = index.jobs.get_mut(job).filter(|e| !e.requested)?;
+        entry.offer.next_of(class, clock::now_us())
     }
 
     /// Chunks of the job that wait, due or not, and those in hand.

@@ -7,8 +7,10 @@ use super::id::{Counts, JobId, Outcome};
 use super::layout::JobState;
 use crate::clock::Micros;
 
-/// The newest format of jobs and spools that this infeed writes and reads.
-pub const FORMAT: u32 = 1;
+/// The newest format of jobs that this infeed reads; it writes packs in it.
+pub const FORMAT: u32 = 2;
+/// The format of spools, and of jobs that are no packs: what an infeed that knows no packs reads as well.
+pub const FORMAT_PLAIN: u32 = 1;
 
 /// `job.toml`: who, what and under which policy. Never changed once written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +30,9 @@ pub struct JobMeta {
     pub columns: Vec<String>,
     /// Envelope sender.
     pub sender: String,
+    /// 9 goes first, 0 last.
+    #[serde(default = "default_priority")]
+    pub priority: u8,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verp: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,11 +58,23 @@ pub struct JobMeta {
     /// Placeholders in an unmerged message are meant literally.
     #[serde(default)]
     pub literal: bool,
+    /// A pack of so many small jobs; `members` tells them apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pack: Option<u32>,
     /// SHA-1 over message, list and options: the same submission twice is noticed by it.
     pub fingerprint: String,
     pub message_sha1: String,
     pub message_bytes: u64,
     pub manifest_crc32: u32,
+}
+
+/// The priority of a job that doesn't name one.
+pub const PRIORITY_DEFAULT: u8 = 5;
+/// The highest priority; the lowest is 0.
+pub const PRIORITY_MAX: u8 = 9;
+
+fn default_priority() -> u8 {
+    PRIORITY_DEFAULT
 }
 
 /// What to do with a recipient whose connection was lost between the final dot and its reply.

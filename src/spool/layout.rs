@@ -93,8 +93,16 @@ impl JobDir {
     pub fn message(&self) -> PathBuf {
         self.0.join("message")
     }
+    /// Of a pack: which part of `message`, and which recipients, are whose.
+    pub fn members(&self) -> PathBuf {
+        self.0.join("members")
+    }
     pub fn manifest(&self) -> PathBuf {
         self.0.join("manifest")
+    }
+    /// The largest domains of each chunk; not in every job.
+    pub fn domains(&self) -> PathBuf {
+        self.0.join("domains")
     }
     /// What changed after the submission: why it is paused, what was allowed since.
     pub fn standing(&self) -> PathBuf {

@@ -23,6 +23,7 @@ pub mod chunk;
 pub mod codec;
 mod committer;
 pub mod dir;
+pub mod domains;
 pub mod error;
 #[cfg(test)]
 mod faulty;
@@ -33,8 +34,11 @@ pub mod index;
 pub mod job;
 pub mod journal;
 pub mod layout;
+mod offer;
 pub mod own;
 pub mod owner;
+pub mod pack;
+mod pack_view;
 mod pass;
 mod recent;
 mod recover;
@@ -51,12 +55,15 @@ pub use api::{Owner, Spool};
 pub use check::Checked;
 pub use chunk::{Chunk, RecipientRecord};
 pub use dir::{DirSpool, Settings};
+pub use domains::DomainKey;
 pub use error::SpoolError;
 pub use id::{ChunkName, Counts, JobId, Outcome};
 pub use index::JobDue;
-pub use job::{JobMeta, OnDoubt};
+pub use job::{JobMeta, OnDoubt, PRIORITY_DEFAULT, PRIORITY_MAX};
 pub use layout::JobState;
+pub use offer::{Waiting, WaitingDomain};
 pub use owner::{Claim, Claimed};
+pub use pack::{Pack, PackContent, PackedJob};
 pub use pass::PassEnd;
 pub use recover::Recovered;
 pub use report::ReportLine;
@@ -67,5 +74,7 @@ pub use state::{Change, Requested};
 pub use submission::{Begin, Submission};
 pub use view::JobView;
 
+#[cfg(test)]
+mod pack_tests;
 #[cfg(test)]
 mod tests;

@@ -127,11 +127,11 @@ impl DirOwner {
         match self.claim_in(&dir, job, name) {
             Ok(Some(claimed)) => Ok(Claim::Claimed(claimed)),
             Ok(None) => {
-                lock(&self.index).passed(job, std::iter::empty());
+                lock(&self.index).unclaimed(job, None);
                 Ok(Claim::PutAside)
             }
             Err(e) => {
-                lock(&self.index).passed(job, std::iter::once(name));
+                lock(&self.index).unclaimed(job, Some(name));
                 Err(e)
             }
         }
@@ -273,7 +273,7 @@ impl DirOwner {
             state.open.remove(&handle);
             self.shared.append(&mut state, &[Record::Passed { handle }], 0);
         }
-        lock(&self.index).passed(&open.job, ended.children.iter().map(|c| c.name));
+        lock(&self.index).passed(&open.job, &ended.children);
         Ok(ended)
     }
 

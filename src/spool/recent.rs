@@ -38,12 +38,19 @@ impl DirSpool {
 
     /// The job goes, and the catch stays.
     pub(super) fn note_sent(&self, meta: &JobMeta) -> Result<()> {
+        if meta.pack.is_some() {
+            return Ok(());
+        }
         let note = Note { job: meta.id.clone(), submitted_us: meta.submitted_us, sent: true };
         self.replace_toml(&self.layout.recent().join(&meta.fingerprint), &note)
     }
 
-    /// Written before the rename that makes the job: a note without a job means nothing.
+    /// Written before the rename that makes the job: a note without a job means nothing. The catch is
+    /// for lists: the small jobs of a pack may well be alike.
     pub(super) fn note_recent(&self, meta: &JobMeta) -> Result<()> {
+        if meta.pack.is_some() {
+            return Ok(());
+        }
         let recent = self.layout.recent();
         let note = Note { job: meta.id.clone(), submitted_us: meta.submitted_us, sent: false };
         self.replace_toml(&recent.join(&meta.fingerprint), &note)?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::dir::DirSpool;
-use super::error::{At, Result};
+use super::error::{At, Result, SpoolError};
 use super::hold::Hold;
 use super::id::{ChunkDigest, ChunkName, JobId, Outcome};
 use super::layout::{JobDir, JobState};
@@ -34,7 +34,10 @@ pub struct ReportLine {
 impl DirSpool {
     /// Calls `each` for every recipient of the job, with one chunk in memory. May run beside an owner.
     pub fn report(&self, job: &JobId, each: &mut dyn FnMut(ReportLine) -> Result<()>) -> Result<()> {
-        let (state, dir) = self.find(job)?;
+        let (state, dir) = match self.find(job) {
+            Err(SpoolError::PackMember { .. }) => return self.member_report(job, each),
+            found => found?,
+        };
         // an ended job is not removed under its reader; one that goes on may be paused or cancelled
         let ended = matches!(state, JobState::Cancelled | JobState::Done);
         let _hold = if ended { Hold::shared(&dir)? } else { None };
@@ -121,7 +124,7 @@ impl DirSpool {
             Err(e) if e.is_not_found() => {
                 let tmp = dir.chunk_tmp(name);
                 let bytes = self.fs.read(&tmp).at("read", &tmp)?;
-                super::chunk::Chunk::parse(bytes).map_err(|r| super::error::SpoolError::damaged(&tmp, r))?
+                super::chunk::Chunk::parse(bytes).map_err(|r| SpoolError::damaged(&tmp, r))?
             }
             Err(e) => return Err(e),
         };

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::dir::DirSpool;
 use super::error::{At, Result, SpoolError};
-use super::hold::{Hold, Turn};
+use super::hold::Hold;
 use super::id::JobId;
 use super::layout::{JobDir, JobState};
 use super::state::wrong;
@@ -145,14 +145,15 @@ impl DirSpool {
         Ok(changed.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as Micros))
     }
 
-    /// Out of sight in one step.
+    /// Out of sight in one step. The hold is enough: no command changes the state of a job that ended.
     fn take_away(&self, job: &JobId) -> Result<()> {
-        let _turn = Turn::take(&self.layout.commands())?;
         let (state, dir) = self.find(job)?;
         if matches!(state, JobState::Active | JobState::Paused) {
             return Err(wrong(job, state, "cancel it first, then remove it"));
         }
         let Some(_hold) = Hold::exclusive(&dir)? else {
+            // or somebody else removes it just now
+            self.find(job)?;
             return Err(SpoolError::BeingRead { job: job.to_string() });
         };
         let view = self.view_at(state, &dir, job)?;

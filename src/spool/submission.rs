@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 
 use super::chunk::{Chunk, ChunkHeader, ChunkWriter, RecipientState, check_size};
 use super::dir::DirSpool;
+use super::domains::{self, Composition, DomainTally};
 use super::error::{At, Result, SpoolError};
 use super::fs::{self, Fs};
 use super::id::{ChunkDigest, ChunkName, JobId};
@@ -41,10 +42,15 @@ pub struct Submission {
     /// The first ordinal of each finished chunk.
     starts: Vec<u32>,
     manifest: Manifest,
+    /// Domains of the chunk that is being written, and of each finished one.
+    tally: DomainTally,
+    domains: Vec<Composition>,
     recipients: u64,
     folders: HashSet<u8>,
     pool: Option<WriterPool>,
     look_back: Option<(u32, Chunk)>,
+    /// Of a pack: the file that tells its members apart.
+    members: Option<Vec<u8>>,
     committed: bool,
 }
 
@@ -65,6 +71,11 @@ impl DirSpool {
                 Ok((state, _)) if key.is_some() => return Ok(Begin::Exists(id, state)),
                 Ok(_) => continue,
                 Err(SpoolError::NoSuchJob(_)) => {}
+                Err(SpoolError::PackMember { .. }) => {
+                    // there is such a job: what is submitted under its id is compared with it
+                    let state = self.view(&id)?.state;
+                    return Ok(Begin::Exists(id, state));
+                }
                 Err(e) => return Err(e),
             }
             let dir = JobDir(self.layout.incoming().join(id.as_str()));
@@ -85,9 +96,12 @@ impl DirSpool {
                 writer: ChunkWriter::default(),
                 starts: Vec::new(),
                 manifest: Manifest::default(),
+                tally: DomainTally::default(),
+                domains: Vec::new(),
                 recipients: 0,
                 folders: HashSet::new(),
                 look_back: None,
+                members: None,
                 committed: false,
             })));
         }
@@ -152,8 +166,14 @@ impl Submission {
         }
         let state = RecipientState::default();
         self.writer.push(self.recipients, address, values.iter().copied(), &state);
+        self.tally.add(address);
         self.recipients += 1;
         Ok(())
+    }
+
+    /// Makes it a pack; `meta.pack` of the commit says of how many.
+    pub(super) fn attach_members(&mut self, members: Vec<u8>) {
+        self.members = Some(members);
     }
 
     /// Hands the address of an earlier recipient to `same`.
@@ -209,6 +229,7 @@ impl Submission {
         let crc32 = crc32fast::hash(&bytes);
         self.manifest.chunks.push(ManifestEntry { recipients, crc32, due_us: self.submitted_us });
         self.starts.push(start);
+        self.domains.push(self.tally.take());
         match &self.pool {
             Some(pool) => pool.write(number, self.dir.chunk(name), bytes),
             None => unreachable!("the pool lives until commit"),
@@ -233,7 +254,8 @@ impl Submission {
         let fs = fs.as_ref();
         let manifest = self.manifest.encode();
         let mut meta = describe(&self);
-        meta.format = super::job::FORMAT;
+        assert!(meta.pack.is_some() == self.members.is_some(), "a pack and its members go together");
+        meta.format = if meta.pack.is_some() { super::job::FORMAT } else { super::job::FORMAT_PLAIN };
         meta.id = self.id.to_string();
         meta.submitted_us = self.submitted_us;
         meta.recipients = self.recipients;
@@ -243,7 +265,13 @@ impl Submission {
         meta.message_bytes = message.len() as u64;
         let put = |path: PathBuf, bytes: &[u8]| fs::write_new(fs, &path, bytes).at("write", &path);
         put(self.dir.message(), message)?;
+        if let Some(members) = &self.members {
+            put(self.dir.members(), members)?;
+        }
         put(self.dir.manifest(), &manifest)?;
+        if self.domains.len() > 1 {
+            put(self.dir.domains(), &domains::encode(&self.domains))?;
+        }
         put(self.dir.hold(), b"")?;
         put(self.dir.meta(), super::dir::to_toml(&meta).as_bytes())?;
         for &xx in &self.folders {

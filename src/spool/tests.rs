@@ -10,7 +10,7 @@ use super::error::{Result, SpoolError};
 use super::faulty::{Fault, FaultyFs};
 use super::fs::{Fs, RealFs};
 use super::id::{JobId, Outcome};
-use super::job::{JobMeta, OnDoubt};
+use super::job::{JobMeta, OnDoubt, PRIORITY_DEFAULT};
 use super::layout::JobState;
 use super::owner::{Claim, Claimed, DirOwner};
 use super::results::Settled;
@@ -59,6 +59,8 @@ fn meta(_: &Submission) -> JobMeta {
         first: None,
         test_to: None,
         literal: false,
+        priority: PRIORITY_DEFAULT,
+        pack: None,
         fingerprint: "f".into(),
         message_sha1: String::new(),
         message_bytes: 0,

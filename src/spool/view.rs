@@ -32,6 +32,8 @@ pub struct JobView {
     pub waiting: Vec<Child>,
     /// What could not be read while counting.
     pub damage: Vec<String>,
+    /// Of a member: the pack that it is in.
+    pub pack: Option<JobId>,
 }
 
 /// The chunks of a job: those passed, with their results' headers, and those that wait.
@@ -72,17 +74,25 @@ impl DirSpool {
         Ok(views)
     }
 
+    /// A job, or one member of a pack.
     pub fn view(&self, job: &JobId) -> Result<JobView> {
-        let mut last = None;
-        for _ in 0..LOOKS_MAX {
-            let (state, dir) = self.find(job)?;
-            match self.view_at(state, &dir, job) {
-                // renamed while we looked
-                Err(e) if e.is_not_found() => last = Some(e),
-                other => return other,
+        // renamed while we looked, perhaps more than once: then it is looked at again
+        let mut looks = LOOKS_MAX;
+        loop {
+            let (state, dir) = match self.find(job) {
+                Err(SpoolError::PackMember { .. }) => return self.member_view(job),
+                found => found?,
+            };
+            let view = self.view_at(state, &dir, job);
+            looks -= 1;
+            let is_torn = match &view {
+                Ok(view) => state == JobState::Paused && view.standing.paused_reason.is_none(),
+                Err(e) => e.is_not_found(),
+            };
+            if !is_torn || looks == 0 {
+                return view;
             }
         }
-        Err(last.unwrap_or_else(|| SpoolError::NoSuchJob(job.to_string())))
     }
 
     pub(super) fn view_at(&self, state: JobState, dir: &JobDir, job: &JobId) -> Result<JobView> {
@@ -113,6 +123,7 @@ impl DirSpool {
                 counts,
                 waiting: vec![],
                 damage: vec![],
+                pack: None,
             });
         }
         let family = self.family(dir, job, &meta)?;
@@ -141,7 +152,8 @@ impl DirSpool {
             }
         }
         let waiting = family.waiting.into_values().collect();
-        Ok(JobView { job: job.clone(), state, meta, standing, counts, waiting, damage: family.damage })
+        let damage = family.damage;
+        Ok(JobView { job: job.clone(), state, meta, standing, counts, waiting, damage, pack: None })
     }
 
     /// What the journals say of this job's open chunks. Of chunks in a running owner's hand nothing is

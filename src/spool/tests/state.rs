@@ -216,9 +216,17 @@ fn commands_from_all_sides_beside_a_drain_leave_a_consistent_job() {
     let dir = tempfile::tempdir().unwrap();
     let spool = open(dir.path());
     let job = submit(&spool, "key", 60).unwrap();
+    /// Ends the drain when the commands are through, or have failed.
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
     let stop = AtomicBool::new(false);
     let mut sent = Vec::new();
     std::thread::scope(|scope| {
+        let stops = Stop(&stop);
         let runner = scope.spawn(|| {
             let owner = spool.own(XxRange::ALL).unwrap();
             let mut sent = Vec::new();
@@ -259,7 +267,7 @@ fn commands_from_all_sides_beside_a_drain_leave_a_consistent_job() {
         spool.pause(&job, "at last").unwrap();
         let view = spool.view(&job).unwrap();
         assert_eq!(view.state, JobState::Paused);
-        stop.store(true, Ordering::SeqCst);
+        drop(stops);
         sent = runner.join().unwrap();
     });
     assert_consistent(&spool.view(&job).unwrap());
