@@ -1,5 +1,10 @@
 //! What is done to the daemon, at random.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use infeed::intake::{PackSettings, Packer, SmallJob};
+use infeed::spool::{DirSpool, Settings};
 use rustix::process::Signal;
 
 use crate::account::address;
@@ -17,7 +22,8 @@ impl World {
     /// One act.
     pub fn act(&mut self) {
         match self.random.usize(0..1000) {
-            0..500 => self.submit(),
+            0..450 => self.submit(),
+            450..500 => self.submit_small(),
             500..740 => self.change_job(),
             740..770 => self.race(),
             770..800 => self.stand_still(),
@@ -78,6 +84,9 @@ impl World {
             1 | 2 => flags.extend(["--mta".to_owned(), NAMES[self.random.usize(0..NAMES.len())].to_owned()]),
             _ => {}
         }
+        if self.random.usize(0..4) == 0 {
+            flags.extend(["--priority".to_owned(), self.random.usize(0..=9).to_string()]);
+        }
         // what a submission may name, whatever the daemon has at the moment
         let tables: String = self.mtas.iter().map(|mta| mta.table(1, 1)).collect();
         self.desk.file("all.toml", tables);
@@ -85,16 +94,56 @@ impl World {
         let list = self.desk.file("list.csv", list);
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let id = self.desk.submit(&message, &list, &flags);
-        self.jobs.push(Job { id, number });
+        self.jobs.push(Job { ids: vec![id], number });
         self.done.jobs += 1;
         self.done.recipients += n;
         self.done.largest = self.done.largest.max(n);
     }
 
+    /// Small jobs at once, by the library, each with a message of its own.
+    fn submit_small(&mut self) {
+        let sizes: Vec<usize> = (0..self.random.usize(1..=60)).map(|_| self.random.usize(1..=3)).collect();
+        let recipients: usize = sizes.iter().sum();
+        let number = self.account.open(recipients);
+        let (mut jobs, mut next) = (Vec::new(), 0);
+        for size in &sizes {
+            let to: Vec<String> = (next..next + size).map(|i| address("", number, i)).collect();
+            let message =
+                format!("From: <app@example.org>\r\nSubject: {next}\r\n\r\nHello {}\r\n", to.join(" "));
+            jobs.push(SmallJob::new(message.into_bytes(), to));
+            next += size;
+        }
+        let spool = DirSpool::open(&self.desk.spool(), Settings::default()).expect("the spool");
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let members = runtime.block_on(async {
+            let packer = Arc::new(Packer::start(spool, PackSettings::default()).expect("a packer"));
+            let submit = |job| {
+                let packer = Arc::clone(&packer);
+                tokio::spawn(async move { packer.submit(job).await })
+            };
+            let submits: Vec<_> = jobs.into_iter().map(submit).collect();
+            let mut members = Vec::new();
+            for submit in submits {
+                members.push(submit.await.expect("no panic").expect("submitted").to_string());
+            }
+            packer.shutdown().await;
+            members
+        });
+        let packs =
+            members.iter().filter_map(|member| member.rsplit_once('.')).map(|(pack, _)| pack.to_owned());
+        let packs: BTreeSet<String> = packs.collect();
+        self.jobs.push(Job { ids: packs.into_iter().collect(), number });
+        self.done.packs += 1;
+        self.done.small_jobs += sizes.len();
+        self.done.recipients += recipients;
+    }
+
     fn any_job(&mut self) -> Option<String> {
         // a late one is likelier to be under way
         let n = self.jobs.len().min(12);
-        (n > 0).then(|| self.jobs[self.jobs.len() - 1 - self.random.usize(0..n)].id.clone())
+        let job = (n > 0).then(|| self.jobs.len() - 1 - self.random.usize(0..n))?;
+        let ids = &self.jobs[job].ids;
+        Some(ids[self.random.usize(0..ids.len())].clone())
     }
 
     fn any_change(&mut self) -> &'static str {

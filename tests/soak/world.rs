@@ -9,6 +9,7 @@ use crate::account::Account;
 use crate::common::daemon::Daemon;
 use crate::common::desk::Desk;
 use crate::common::ledger::Tail;
+use crate::common::report::Row;
 use crate::common::wait::wait_until;
 use crate::gauge::Gauge;
 use crate::mtas::{Mta, NAMES};
@@ -16,10 +17,11 @@ use crate::mtas::{Mta, NAMES};
 /// The end of what waits, once nothing disturbs any more.
 const QUIET: Duration = Duration::from_secs(600);
 
-/// A job that isn't judged yet.
+/// What was submitted at once, and isn't judged yet.
 #[derive(Debug, Clone)]
 pub struct Job {
-    pub id: String,
+    /// One job's, or those of the packs that small jobs came into.
+    pub ids: Vec<String>,
     pub number: usize,
 }
 
@@ -27,6 +29,10 @@ pub struct Job {
 #[derive(Debug, Default)]
 pub struct Done {
     pub jobs: usize,
+    /// Jobs of one to three recipients, in packs.
+    pub small_jobs: usize,
+    /// Times that some were submitted.
+    pub packs: usize,
     pub recipients: usize,
     pub largest: usize,
     pub changes: usize,
@@ -108,26 +114,32 @@ impl World {
     /// Judges the jobs that have ended, all of them or some, and removes them.
     pub fn judge_ended(&mut self, most: usize) {
         let said = self.desk.jobs();
-        let has_ended = |job: &Job| {
-            said.iter().any(|view| {
-                view["job"] == job.id.as_str() && matches!(view["state"].as_str(), Some("done" | "cancelled"))
-            })
+        let view_of = |id: &String| said.iter().find(|view| view["job"] == id.as_str());
+        let has_ended = |id: &String| {
+            view_of(id).is_some_and(|view| matches!(view["state"].as_str(), Some("done" | "cancelled")))
         };
-        let ended: Vec<Job> = self.jobs.iter().filter(|job| has_ended(job)).take(most).cloned().collect();
+        let ended = self.jobs.iter().filter(|job| job.ids.iter().all(has_ended));
+        let ended: Vec<Job> = ended.take(most).cloned().collect();
         // everything of theirs is in the ledgers by now
         self.collect();
         for job in ended {
-            let verdict = self.account.judge(job.number, &self.desk.report(&job.id));
-            let view = said.iter().find(|view| view["job"] == job.id.as_str()).expect("found before");
+            let report: Vec<Row> = job.ids.iter().flat_map(|id| self.desk.report(id)).collect();
+            let verdict = self.account.judge(job.number, &report);
+            let sum = |name: &str| {
+                job.ids.iter().filter_map(view_of).filter_map(|view| view[name].as_u64()).sum::<u64>()
+            };
             assert_eq!(
-                (&view["accepted"], &view["possible_repeats"]),
-                (&verdict.accepted.into(), &verdict.marked.into())
+                (sum("accepted"), sum("possible_repeats")),
+                (verdict.accepted, verdict.marked),
+                "{job:?}"
             );
             self.done.judged += 1;
             self.done.accepted += verdict.accepted;
             self.done.marked += verdict.marked;
-            self.desk.infeed(&["job", "remove", &job.id]).run().expect_code(0);
-            self.jobs.retain(|other| other.id != job.id);
+            for id in &job.ids {
+                self.desk.infeed(&["job", "remove", id]).run().expect_code(0);
+            }
+            self.jobs.retain(|other| other.number != job.number);
         }
     }
 
@@ -140,9 +152,9 @@ impl World {
             self.restart_mta(at, false);
         }
         self.desk.infeed(&["reload"]).run().expect_code(0);
-        for job in self.jobs.clone() {
-            if self.desk.show(&job.id)["state"] == "paused" {
-                self.desk.infeed(&["job", "resume", "--accept-refusals", &job.id]).run().expect_code(0);
+        for id in self.jobs.clone().iter().flat_map(|job| &job.ids) {
+            if self.desk.show(id)["state"] == "paused" {
+                self.desk.infeed(&["job", "resume", "--accept-refusals", id]).run().expect_code(0);
             }
         }
         wait_until("end of all jobs", QUIET, || {
@@ -170,12 +182,13 @@ impl World {
         let (first, last) = self.gauge.first_and_last();
         let (d, a) = (&self.done, &self.account);
         let figures = format!(
-            "soak: {} s (and {} s to its end), {} jobs of {} recipients (up to {}), {} deliveries; {} job changes, \
+            "soak: {} s (and {} s to its end), {} jobs and {} small ones in packs, of {} recipients (up to {}), {} deliveries; {} job changes, \
              {} standstills, {} reloads, {} restarts, {} kills, {} MTA restarts; {} accepted, lost 0, {} \
              repeats, {} marked; RSS at most {} KiB in the first half, {} in the last quarter; open files {} and {}",
             self.seconds,
             quiet.elapsed().as_secs(),
             d.jobs,
+            d.small_jobs,
             d.recipients,
             d.largest,
             a.deliveries,
@@ -193,7 +206,7 @@ impl World {
             first.files,
             last.files,
         );
-        assert_eq!(d.judged, d.jobs, "{figures}");
+        assert_eq!(d.judged, d.jobs + d.packs, "{figures}");
         if self.seconds >= 120 {
             // a short one is all warm-up
             assert!(last.rss_kib <= first.rss_kib * 5 / 4 + 16 * 1024, "it grows: {figures}");
