@@ -56,6 +56,22 @@ fn an_mta_that_refused_us_is_used_again_after_mta_resume() {
 }
 
 #[test]
+fn a_full_mta_is_held_and_status_says_why() {
+    let mut farm = Farm::new();
+    farm.sink("only", &["--storage-full"], "");
+    let daemon = farm.serve();
+    let job = farm.submit("job", 200, SHARED, &[], None);
+    wait_until("held MTA", DEADLINE, || farm.desk.mta_status("only")["state"] == "held");
+    let mta = farm.desk.mta_status("only");
+    assert!(mta["why"].as_str().is_some_and(|why| why.contains("452")), "{mta}");
+    let screen = farm.desk.infeed(&["status"]).run().expect_code(0).stdout;
+    assert!(screen.contains("held") && screen.contains("452 4.3.1"), "{screen}");
+    farm.mend("only", &[]);
+    assert_eq!(farm.desk.wait_state(&job, "done")["accepted"], 200);
+    daemon.stop();
+}
+
+#[test]
 fn an_mta_that_was_refusing_mail_for_a_while_takes_all_of_it_in_the_end() {
     let mut farm = Farm::new();
     let scenario =
