@@ -79,7 +79,17 @@ async fn serve(
         return Ok(exit::DONE);
     };
     let recovered = crate::spool::Owner::recovered(owned.owner());
-    tracing::info!("serving {}: {recovered:?}", session.spool_dir.display());
+    tracing::info!("serving {}", session.spool_dir.display());
+    if recovered.chunks > 0 {
+        tracing::warn!(
+            "an infeed died here with {} chunks in hand: {} outcomes of theirs are kept, {} recipients may get \
+             their mail twice and are marked, {} chunks could not be read and are in quarantine",
+            recovered.chunks,
+            recovered.settled,
+            recovered.doubtful,
+            recovered.quarantined
+        );
+    }
     control::notify::ready("drains what is submitted");
 
     let progress = Progress::new();

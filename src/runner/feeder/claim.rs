@@ -1,0 +1,207 @@
+//! Taking a chunk in hand: its job's message compiled, its recipients in order, the suppressed left out.
+
+use std::sync::Arc;
+
+use super::super::hand::Hand;
+use super::super::mixing::{Mixer, lanes_of};
+use super::super::pack::Rendering;
+use super::super::supply::{JobRun, JobStop, State};
+use super::Feeder;
+use crate::clock;
+use crate::infeed::{Dsn, RefusalStreak};
+use crate::intake::SuppressionList;
+use crate::message::{CompileOptions, Template, xtext};
+use crate::spool::{Claim, Claimed, JobDue, JobMeta, Outcome, Owner, Settled, SpoolError};
+
+impl<O: Owner> Feeder<O> {
+    pub(super) async fn claim(&mut self, due: &JobDue, group: usize) -> Result<bool, SpoolError> {
+        let job = &due.job;
+        if let Err(why) = self.prepare(due, group).await? {
+            let known = self.supply.lock().left_alone.insert(job.clone(), why.clone());
+            if known.as_ref() != Some(&why) {
+                tracing::error!("job {job} is left alone: {why}");
+            }
+            self.due.remove(job);
+            if let Some(run) = self.supply.lock().jobs.get_mut(job) {
+                run.stop.get_or_insert(JobStop::LeftAlone);
+            }
+            return Ok(false);
+        }
+        let owner = &self.supply.owner;
+        let class = self.supply.lock().jobs.get(job).and_then(|run| run.mixer.want()).map(|(class, _)| class);
+        let name = class.and_then(|class| owner.next_due_of(job, class));
+        let Some(name) = name.or_else(|| owner.next_due(job)) else { return Ok(false) };
+        match self.supply.owner.claim(job, name).await? {
+            Claim::Claimed(claimed) => {
+                self.take_in_hand(claimed, due);
+                Ok(true)
+            }
+            Claim::PutAside => {
+                if !self.supply.lock().hands.values().any(|h| h.job == *job) {
+                    self.let_go(job).await?;
+                }
+                Ok(true)
+            }
+            Claim::Gone => {
+                self.due.remove(job);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Compiles the job's message and reads its suppression list; the reason when it can't be drained.
+    async fn prepare(&mut self, due: &JobDue, group: usize) -> Result<Result<(), String>, SpoolError> {
+        let job = &due.job;
+        if let Some(path) = &due.meta.suppress {
+            let list = match self.suppress.remove(job) {
+                Some(mut list) => list.reload_if_changed().map(|_| list),
+                None => SuppressionList::load(path),
+            };
+            match list {
+                Ok(list) => drop(self.suppress.insert(job.clone(), list)),
+                Err(e) => return Ok(Err(e.to_string())),
+            }
+        }
+        if self.supply.lock().jobs.contains_key(job) {
+            return Ok(Ok(()));
+        }
+        let template = match self.rendering(due).await? {
+            Ok(rendering) => Arc::new(rendering),
+            Err(why) => return Ok(Err(why)),
+        };
+        let first_left = match due.meta.first {
+            Some(_) => self.supply.owner.first_left(job).await?,
+            None => None,
+        };
+        let mut mixer = Mixer::default();
+        mixer.set_waiting(self.supply.owner.waiting(job));
+        let mut state = self.supply.lock();
+        let serial = state.next_serial;
+        state.next_serial += 1;
+        let run = JobRun {
+            group,
+            serial,
+            place: None,
+            primed: false,
+            exhausted: false,
+            start: 0,
+            mixer,
+            solo: Default::default(),
+            feed_asked: false,
+            meta: due.meta.clone(),
+            template,
+            dsn: dsn_of(&due.meta),
+            accept_refusals: due.accept_refusals,
+            streak: RefusalStreak::new(state.breaker),
+            held: Vec::new(),
+            stop: None,
+            in_flight: 0,
+            counts: state.progress_of(job),
+            first_left,
+        };
+        state.left_alone.remove(job);
+        state.jobs.insert(job.clone(), run);
+        state.serials.insert(serial, job.clone());
+        Ok(Ok(()))
+    }
+
+    /// What makes the job's messages; the reason when it can't.
+    async fn rendering(&self, due: &JobDue) -> Result<Result<Rendering, String>, SpoolError> {
+        let owner = &self.supply.owner;
+        if due.meta.pack.is_some() {
+            return match owner.pack_content(&due.job).await {
+                Ok(content) => Ok(Ok(Rendering::pack(due.job.clone(), due.meta.clone(), content))),
+                // it is that pack's damage alone
+                Err(e @ SpoolError::Damaged { .. }) => Ok(Err(e.to_string())),
+                Err(e) => Err(e),
+            };
+        }
+        let raw = match owner.message(&due.job).await {
+            Err(e @ SpoolError::Damaged { .. }) => return Ok(Err(e.to_string())),
+            raw => raw?,
+        };
+        let template = compile(&raw, &due.meta);
+        Ok(template
+            .map(|t| Rendering::Job(Box::new(t)))
+            .map_err(|e| format!("its message can't be compiled: {e}")))
+    }
+
+    fn take_in_hand(&self, claimed: Claimed, due: &JobDue) {
+        let now = clock::now_us();
+        let list = self.suppress.get(&due.job);
+        let mut unreadable_or_suppressed: Vec<(u16, Settled)> = Vec::new();
+        let mut wanted: Vec<(u16, &str)> = Vec::with_capacity(claimed.chunk.len());
+        for i in 0..claimed.chunk.len() {
+            let index = i as u16;
+            match claimed.chunk.recipient(i) {
+                Err(reason) => {
+                    unreadable_or_suppressed
+                        .push((index, Settled::local(Outcome::Quarantined, 0, now, reason)));
+                }
+                Ok(r) if list.is_some_and(|l| l.contains(r.address)) => {
+                    let said = "it is in the suppression list";
+                    let s = Settled::local(Outcome::Suppressed, r.state.attempts, now, said);
+                    unreadable_or_suppressed.push((index, s));
+                }
+                Ok(r) => wanted.push((index, r.address.rsplit_once('@').map_or("", |(_, d)| d))),
+            }
+        }
+        let handle = claimed.handle;
+        let mut state = self.supply.lock();
+        let recipients_max = state.recipients_max();
+        let State { jobs, hands, groups, line, finished, .. } = &mut *state;
+        let Some(run) = jobs.get_mut(&due.job) else { panic!("job {} is not in hand", due.job) };
+        let indices = wanted.iter().map(|w| w.0);
+        let hand = Hand::new(due.job.clone(), claimed.chunk.clone(), claimed.solo, indices);
+        if claimed.solo {
+            run.solo.push_back(handle);
+        } else {
+            let piece_max = if run.shares_transactions() { recipients_max } else { 1 };
+            let lanes = lanes_of(wanted.iter().copied(), piece_max, |domain| run.mixer.holds(domain));
+            run.mixer.add(handle, lanes);
+        }
+        run.mixer.set_waiting(self.supply.owner.waiting(&due.job));
+        run.primed |= !run.mixer.want().is_some_and(|(_, needed)| needed);
+        run.counts.outcomes += unreadable_or_suppressed.len() as u64;
+        for (_, s) in &unreadable_or_suppressed {
+            self.supply.progress.count(s.outcome, 1);
+        }
+        if !unreadable_or_suppressed.is_empty() {
+            self.supply.owner.record(handle, unreadable_or_suppressed);
+        }
+        groups[run.group].add(run.meta.priority, hand.queued());
+        if hand.queued() > 0 {
+            run.enter(line);
+        } else {
+            finished.push(handle);
+        }
+        hands.insert(handle, hand);
+        drop(state);
+        self.supply.ready.notify_waiters();
+    }
+}
+
+fn compile(raw: &[u8], meta: &JobMeta) -> Result<Template, crate::message::MessageError> {
+    let domain = meta.sender.rsplit_once('@').map_or("localhost", |(_, d)| d);
+    Template::compile(
+        raw,
+        &CompileOptions {
+            merge: meta.merge,
+            columns: &meta.columns,
+            job: &meta.id,
+            submitted_us: meta.submitted_us,
+            message_id_domain: domain,
+            verp: meta.verp.as_deref(),
+            sender: Some(&meta.sender),
+            allow_placeholders: meta.literal,
+        },
+    )
+}
+
+fn dsn_of(meta: &JobMeta) -> Option<Dsn> {
+    (meta.notify.is_some() || meta.ret.is_some()).then(|| Dsn {
+        ret: meta.ret.clone(),
+        envid: Some(xtext(&meta.id)),
+        notify: meta.notify.clone(),
+    })
+}
