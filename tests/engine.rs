@@ -91,6 +91,7 @@ fn config(address: String) -> DrainConfig {
         only_job: None,
         first: None,
         real_into_sink: Vec::new(),
+        addresses_are_meant: false,
         breaker: StreakLimits::default(),
         retry: RetryPolicy { delay_s_min: 1, ..RetryPolicy::default() },
         shutdown_grace: Duration::from_secs(10),

@@ -82,6 +82,7 @@ pub fn drain_config(mta: String, sink: bool) -> DrainConfig {
         only_job: None,
         first: None,
         real_into_sink: Vec::new(),
+        addresses_are_meant: false,
         breaker: StreakLimits::default(),
         retry: RetryPolicy { delay_s_min: 1, ..RetryPolicy::default() },
         shutdown_grace: Duration::from_secs(10),

@@ -75,6 +75,8 @@ pub struct Job {
     pub only_job: Option<JobId>,
     /// Jobs for a real MTA that go into the sink all the same.
     pub real_into_sink: Vec<JobId>,
+    /// `--mta` was given.
+    pub addresses_are_meant: bool,
     /// Recipients that wait, for the progress bar; unknown without.
     pub recipients: Option<u64>,
 }
@@ -123,6 +125,7 @@ async fn drain_async(
         only_job: job.only_job,
         first: options.first,
         real_into_sink: job.real_into_sink,
+        addresses_are_meant: job.addresses_are_meant,
         breaker: session::streak_limits(&session.config),
         retry: session::retry_policy(&session.config),
         shutdown_grace: Duration::from_millis(session.config.drain.shutdown_grace_ms),
@@ -284,7 +287,15 @@ pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     };
     let rehearsal = args.mta.is_sink();
     let real_into_sink = if rehearsal { real_jobs(&spool, &session, args.yes)? } else { Vec::new() };
-    let job = Job { command: "drain", rehearsal, range, only_job: None, real_into_sink, recipients: None };
+    let job = Job {
+        command: "drain",
+        rehearsal,
+        range,
+        only_job: None,
+        real_into_sink,
+        addresses_are_meant: !args.mta.mta.is_empty() && !rehearsal,
+        recipients: None,
+    };
     match drain(&spool, &session, &args.options, job)? {
         Drained::Owned(owner) => {
             session.remark(format_args!("another process drains this: {owner}"));

@@ -24,7 +24,8 @@ impl MtaOption {
         self.mta.iter().any(|mta| mta == SINK)
     }
 
-    /// The one MTA that a submission is to go to: where a single configured name was given.
+    /// The one MTA that a submission is to go to, by its name, or by its address where it has none here:
+    /// nobody who has only other MTAs takes the job then.
     ///
     /// # Errors
     /// The sink beside another MTA (64).
@@ -34,7 +35,11 @@ impl MtaOption {
             return Err(exit::coded(exit::USAGE, message.to_owned()));
         }
         Ok(match &self.mta[..] {
-            [one] => config.mta_entries.iter().find(|entry| entry.name == *one).map(|e| e.name.clone()),
+            [one] if one == SINK => None,
+            [one] => {
+                let of_name = config.mta_entries.iter().find(|entry| entry.name == *one);
+                Some(of_name.map_or_else(|| one.clone(), |entry| entry.name.clone()))
+            }
             _ => None,
         })
     }

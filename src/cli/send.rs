@@ -10,9 +10,10 @@ use super::pause::standstill_text;
 use super::session::{GlobalOptions, Session, print, print_json};
 use super::submit::SubmitOptions;
 use super::{control, exit};
+use crate::config;
 use crate::control::{Request, Status};
 use crate::slice::XxRange;
-use crate::spool::{DirSpool, JobId, JobState, JobView, Outcome};
+use crate::spool::{JobState, JobView, Outcome};
 
 /// Submit a message to a list, and send it
 #[derive(Debug, Clone, Args)]
@@ -36,9 +37,8 @@ pub fn run(args: &SendArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
         return args.submit.dry_run(&session);
     }
     let beside = beside(args, &mut session)?;
-    // without an owner this command itself ends after so many, and leaves the rest for the next drain
-    let first = args.drain.first.filter(|_| beside != Beside::Nobody);
-    let (spool, submitted) = args.submit.submit_first(&session, first)?;
+    // the job carries it: should a daemon come between, it stops there too
+    let (spool, submitted) = args.submit.submit_first(&session, args.drain.first)?;
     let before = spool.view(&submitted.job)?;
     let job = Job {
         command: "send",
@@ -46,6 +46,7 @@ pub fn run(args: &SendArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
         range: XxRange::ALL,
         only_job: Some(submitted.job.clone()),
         real_into_sink: Vec::new(),
+        addresses_are_meant: false,
         recipients: Some(before.counts.unfinished()),
     };
     let mut followed = None;
@@ -60,14 +61,6 @@ pub fn run(args: &SendArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
                 followed = Some(follow::follow(&session, &submitted.job, unfinished)?);
                 let who = spool.owners()?.into_iter().next().map(|owner| owner.who);
                 Drained::Owned(who.unwrap_or_else(|| "it has ended".to_owned()))
-            }
-            Some(Drained::Owned(who)) => {
-                if args.drain.first.is_some() && first.is_none() {
-                    // it came between, and doesn't know where to stop
-                    let reason = "--first: another process took it".to_owned();
-                    hold_back(&session, &spool, &submitted.job, reason)?;
-                }
-                Drained::Owned(who)
             }
             Some(drained) => drained,
         }
@@ -121,18 +114,6 @@ enum Beside {
     Whole,
 }
 
-/// Pauses a job that must not go on by itself.
-fn hold_back(session: &Session, spool: &DirSpool, job: &JobId, reason: String) -> anyhow::Result<()> {
-    match control::owners(session)?.first() {
-        Some(owner) => {
-            let request = Request::Pause { job: job.to_string(), reason: Some(reason) };
-            owner.ask::<JobView>(&request)?;
-        }
-        None => spool.pause(job, &reason)?,
-    }
-    Ok(())
-}
-
 /// Who is to send what is submitted, and whether it can as it is asked to.
 ///
 /// # Errors
@@ -166,6 +147,16 @@ fn beside(args: &SendArgs, session: &mut Session) -> anyhow::Result<Beside> {
         if !args.submit.mta.is_sink() {
             session.pinned = Some(mta.name.clone());
         }
+    }
+    // the configuration of this command may be of another place than the daemon's
+    let ours: Vec<&str> =
+        session.config.mta_entries.iter().map(|entry| entry.settings.address.as_str()).collect();
+    let is_default = ours == [config::Config::default().mta.address.as_str()];
+    if args.submit.mta.mta.is_empty() && !is_default && !ours.iter().any(|address| has(address).is_some()) {
+        let (ours, names) = (ours.join(", "), names.join(", "));
+        return refuse(format!(
+            "{who} drains this spool into {names}, and the configuration here says {ours}"
+        ));
     }
     if args.drain.connections.is_some() {
         session.remark(format_args!("--connections is {who}'s to say; it has its own number"));

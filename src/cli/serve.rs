@@ -163,6 +163,7 @@ fn drain_config(session: &Session, sink: &SinkHandle) -> DrainConfig {
         only_job: None,
         first: None,
         real_into_sink: Vec::new(),
+        addresses_are_meant: false,
         breaker: session::streak_limits(&session.config),
         retry: session::retry_policy(&session.config),
         shutdown_grace: Duration::from_millis(session.config.drain.shutdown_grace_ms),

@@ -243,13 +243,6 @@ pub fn run(options: &SubmitOptions, global: &GlobalOptions) -> anyhow::Result<u8
         return options.dry_run(&session);
     }
     let (_, submitted) = options.submit(&session)?;
-    if let ([address], None) = (&options.mta.mta[..], &session.pinned)
-        && !options.mta.is_sink()
-    {
-        session.remark(format_args!(
-            "{address} is no configured MTA's name, so the job may go to any: say `infeed drain --mta {address}`"
-        ));
-    }
     if session.json {
         print_json(&json!({
             "job": submitted.job.as_str(),

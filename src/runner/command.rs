@@ -11,6 +11,8 @@ use crate::spool::JobId;
 pub enum RunCommand {
     /// Something in the spool has changed: look at it now.
     Nudge,
+    /// A command wants the job: begin nothing more of it, and let it go.
+    StopJob(JobId),
     /// How it goes.
     Status(oneshot::Sender<RunStatus>),
     /// How far a job has come in this run; zero for one that it hasn't met.
@@ -54,6 +56,10 @@ impl RunHandle {
     /// [`RunEnded`], here and below.
     pub async fn nudge(&self) -> Result<(), RunEnded> {
         self.send(RunCommand::Nudge).await
+    }
+
+    pub async fn stop_job(&self, job: JobId) -> Result<(), RunEnded> {
+        self.send(RunCommand::StopJob(job)).await
     }
 
     pub async fn status(&self) -> Result<RunStatus, RunEnded> {

@@ -10,12 +10,14 @@ use super::command::{RunCommand, RunStatus};
 use super::feeder::Feeder;
 use super::rate::Rate;
 use super::slot::Slots;
-use super::supply::{State, Supply};
+use super::supply::{JobStop, State, Supply};
 use super::{DrainConfig, DrainReport, Ended, JobUnderWay, Progress, RunnerError};
 use crate::spool::{Owner, Spool};
 
 /// How often the MTAs' state and the journal's are judged.
 const JUDGE_EVERY: Duration = Duration::from_millis(100);
+/// How often waiting infeeds look for work that nobody told them of.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long the journal may refuse records before a drain gives up.
 const JOURNAL_WAIT: Duration = Duration::from_secs(30);
 
@@ -67,6 +69,7 @@ pub async fn drain_owned<O: Owner>(
         commands: Some(commands),
         slots: Slots::new(&config, &supply),
         journal_bad: None,
+        looked: begun,
         rate: Rate::default(),
     };
     let ended = run.until_ended(&mut feeder, stop).await;
@@ -120,6 +123,7 @@ struct Run<'a, O: Owner> {
     commands: Option<mpsc::Receiver<RunCommand>>,
     slots: Slots<O>,
     journal_bad: Option<Instant>,
+    looked: Instant,
     rate: Rate,
 }
 
@@ -178,8 +182,11 @@ impl<O: Owner> Run<'_, O> {
             let mut state = self.supply.lock();
             (state.standstill, std::mem::take(&mut state.kept_waiting))
         };
-        if kept_waiting {
-            // whoever was ahead of its part looks again: the others may ask no more
+        // whoever was ahead of its part looks again: the others may ask no more. And now and then everybody
+        // does, should somebody have been forgotten
+        let looks_again = self.looked.elapsed() > LOOK_EVERY && self.supply.lock().queued() > 0;
+        if kept_waiting || looks_again {
+            self.looked = now;
             self.supply.ready.notify_waiters();
         }
         let judged = self.slots.judge(self.config.forever);
@@ -209,7 +216,20 @@ impl<O: Owner> Run<'_, O> {
 
     fn obey(&mut self, command: RunCommand) {
         match command {
-            RunCommand::Nudge => self.nudge(),
+            RunCommand::Nudge => {
+                // before the answer: the feeder may be busy with a disk
+                match self.supply.owner.standstill() {
+                    Ok(standstill) => self.supply.lock().standstill |= standstill.is_some(),
+                    Err(e) => tracing::error!("{e}"),
+                }
+                self.nudge();
+            }
+            RunCommand::StopJob(job) => {
+                if let Some(run) = self.supply.lock().jobs.get_mut(&job) {
+                    run.stop.get_or_insert(JobStop::Requested);
+                }
+                self.nudge();
+            }
             RunCommand::Status(answer) => tell(answer, self.status()),
             RunCommand::Progress(job, answer) => {
                 let due = self.supply.owner.next_due(&job).is_some();

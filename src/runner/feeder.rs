@@ -30,6 +30,7 @@ pub(super) struct Feeder<O: Owner> {
     pub only_job: Option<JobId>,
     forever: bool,
     real_into_sink: Vec<JobId>,
+    addresses_are_meant: bool,
     suppress: HashMap<JobId, SuppressionList>,
     /// With the group that each is in.
     due: BTreeMap<JobId, (JobDue, usize)>,
@@ -52,6 +53,7 @@ impl<O: Owner> Feeder<O> {
             only_job: config.only_job.clone(),
             forever: config.forever,
             real_into_sink: config.real_into_sink.clone(),
+            addresses_are_meant: config.addresses_are_meant,
             suppress: HashMap::new(),
             due: BTreeMap::new(),
             paused: Vec::new(),
@@ -119,10 +121,6 @@ impl<O: Owner> Feeder<O> {
             self.prime();
         }
         self.refusals_of_quiet_jobs();
-        if self.supply.lock().queued() > 0 {
-            // whoever found the journal closed tries again
-            self.supply.ready.notify_waiters();
-        }
         let done = {
             let state = self.supply.lock();
             let in_flight: usize = state.hands.values().map(|h| h.in_flight).sum();
@@ -138,11 +136,15 @@ impl<O: Owner> Feeder<O> {
         let standstill = self.supply.owner.standstill()?.is_some();
         {
             let mut state = self.supply.lock();
-            state.standstill = standstill;
+            if std::mem::replace(&mut state.standstill, standstill) && !standstill {
+                self.supply.ready.notify_waiters();
+            }
             let active: BTreeSet<&JobId> = found.iter().map(|job| &job.job).collect();
             self.looked_done.retain(|id| active.contains(id));
             state.left_alone.retain(|id, _| active.contains(id));
             state.met.retain(|id, _| active.contains(id));
+            state.claimed_last.retain(|id, _| active.contains(id));
+            self.suppress.retain(|id, _| active.contains(id));
         }
         self.due.clear();
         self.other_target.clear();
@@ -150,7 +152,7 @@ impl<O: Owner> Feeder<O> {
             if self.only_job.as_ref().is_some_and(|only| *only != job.job) {
                 continue;
             }
-            let target = Target::of(&job.job, &job.meta, &self.real_into_sink);
+            let target = Target::of(&job.job, &job.meta, &self.real_into_sink, self.addresses_are_meant);
             if !self.supply.lock().is_served(&target) {
                 self.not_ours(&job, &target).await?;
                 continue;
@@ -160,14 +162,26 @@ impl<O: Owner> Feeder<O> {
                 if job.requested {
                     run.stop.get_or_insert(JobStop::Requested);
                 }
-            } else if job.requested && self.supply.owner.carry_out_request(&job.job).await? {
-                continue;
+            } else if job.requested {
+                match self.supply.owner.carry_out_request(&job.job).await {
+                    Ok(false) => {}
+                    Ok(true) => continue,
+                    Err(e) => {
+                        self.leave_alone(&job.job, e)?;
+                        continue;
+                    }
+                }
             }
             let idle =
                 job.due + job.later == 0 && !job.requested && !self.supply.lock().jobs.contains_key(&job.job);
             if idle && self.looked_done.insert(job.job.clone()) {
                 // its last pass was ended by a recovery, or by a process that died then
-                complete(&self.supply.owner, &job.job).await?;
+                match complete(&self.supply.owner, &job.job, 1).await {
+                    Ok(true) => {}
+                    // somebody has it in hand just now
+                    Ok(false) => drop(self.looked_done.remove(&job.job)),
+                    Err(e) => self.leave_alone(&job.job, e)?,
+                }
             }
             let group = self.supply.lock().group_of(target);
             self.due.insert(job.job.clone(), (job, group));
@@ -189,8 +203,11 @@ impl<O: Owner> Feeder<O> {
             let run = state.jobs.get_mut(id);
             run.map(|run| run.stop.get_or_insert(JobStop::LeftAlone)).is_some()
         };
-        if job.requested && !in_hand {
-            self.supply.owner.carry_out_request(id).await?;
+        if job.requested
+            && !in_hand
+            && let Err(e) = self.supply.owner.carry_out_request(id).await
+        {
+            self.leave_alone(id, e)?;
         }
         Ok(())
     }
@@ -209,7 +226,10 @@ impl<O: Owner> Feeder<O> {
                 state.choose(due, |job| self.supply.owner.next_due(job).is_some()).cloned()
             };
             let Some((job, group)) = chosen.filter(|_| !self.is_over()) else { break };
-            any |= self.claim(&job, group).await?;
+            match self.claim(&job, group).await {
+                Ok(claimed) => any |= claimed,
+                Err(e) => self.leave_alone(&job.job, e)?,
+            }
         }
         Ok(any)
     }
@@ -218,6 +238,7 @@ impl<O: Owner> Feeder<O> {
     fn prime(&self) {
         let mut state = self.supply.lock();
         let State { jobs, hands, line, .. } = &mut *state;
+        let mut any = false;
         for run in jobs.values_mut() {
             // where there is no room, the end of a chunk brings the feeder back
             run.feed_asked = run.is_low();
@@ -225,7 +246,12 @@ impl<O: Owner> Feeder<O> {
             if !run.primed && run.is_ready(hands) {
                 run.primed = true;
                 run.enter(line);
+                any = true;
             }
+        }
+        drop(state);
+        if any {
+            self.supply.ready.notify_waiters();
         }
     }
 

@@ -69,6 +69,8 @@ pub struct DrainConfig {
     pub first: Option<u64>,
     /// Jobs for a real MTA that may go into the embedded sink all the same: somebody insists.
     pub real_into_sink: Vec<JobId>,
+    /// The MTAs were given by hand: jobs that were submitted for another address may go there too.
+    pub addresses_are_meant: bool,
     /// When the refusal breaker trips.
     pub breaker: StreakLimits,
     pub retry: RetryPolicy,

@@ -40,9 +40,13 @@ pub(super) enum Target {
 }
 
 impl Target {
-    pub fn of(job: &JobId, meta: &JobMeta, real_into_sink: &[JobId]) -> Self {
+    /// `addresses_are_meant`: somebody said at the command line where this run's mail goes, also what was
+    /// submitted for another address.
+    pub fn of(job: &JobId, meta: &JobMeta, real_into_sink: &[JobId], addresses_are_meant: bool) -> Self {
         match &meta.mta {
             _ if meta.rehearsal || real_into_sink.contains(job) => Target::Sink,
+            // no name has a colon in it
+            Some(name) if addresses_are_meant && name.contains(':') => Target::Any,
             Some(name) => Target::Named(name.clone()),
             None => Target::Any,
         }
@@ -51,7 +55,7 @@ impl Target {
     pub fn admits(&self, mta: &Mta) -> bool {
         match self {
             Target::Any => !mta.sink,
-            Target::Named(name) => !mta.sink && mta.name == *name,
+            Target::Named(name) => !mta.sink && (mta.name == *name || mta.address == *name),
             Target::Sink => mta.sink,
         }
     }
@@ -131,6 +135,7 @@ fn level(priority: u8) -> usize {
 #[derive(Debug)]
 pub(super) struct Mta {
     pub name: String,
+    pub address: String,
     pub weight: u64,
     pub sink: bool,
     pub recipients_max: usize,
@@ -150,6 +155,7 @@ impl Mta {
     pub fn new(config: &MtaConfig) -> Arc<Self> {
         Arc::new(Self {
             name: config.name.clone(),
+            address: config.infeed.address.clone(),
             weight: config.weight.max(1),
             sink: config.sink,
             recipients_max: config.infeed.recipients_per_transaction_max.max(1),
@@ -246,6 +252,7 @@ mod tests {
         let mta = |(i, &weight): (usize, &u64)| {
             Turn::new(Arc::new(Mta {
                 name: format!("m{i}"),
+                address: String::new(),
                 weight,
                 sink: false,
                 recipients_max: 1,

@@ -175,6 +175,7 @@ impl State {
                 queued: run.map_or(0, |run| run.mixer.queued() as usize),
                 tier: by_tier.get(&(*group, priority)).copied().unwrap_or_default(),
                 tier_queued: self.groups[*group].queued_of(priority),
+                claimed_last: self.claimed_last.get(&d.job).copied().unwrap_or(0),
             }
         };
         let stops = |run: &JobRun| run.stop.is_some() || run.first_left == Some(0);

@@ -6,6 +6,8 @@
 
 /// Chunks in hand, over all tiers; each tier may have one.
 pub const HANDS_MAX: usize = 96;
+/// The same, with the first chunks of jobs that have none.
+pub const FIRST_HANDS_MAX: usize = 1_024;
 /// Their bytes: what a drain's memory is made of.
 pub const HANDS_BYTES_MAX: usize = 40 << 20;
 /// Chunks of one job.
@@ -31,6 +33,14 @@ impl InHand {
         self.bytes += bytes;
     }
 
+    /// The same for a job that has nothing in hand: chunks are mostly small, and it is to begin at once.
+    pub fn has_room_for_first(self, all: InHand) -> bool {
+        let others = (all.hands - self.hands, all.bytes - self.bytes);
+        let (hands, bytes) =
+            (FIRST_HANDS_MAX.saturating_sub(others.0) / 2, HANDS_BYTES_MAX.saturating_sub(others.1) / 2);
+        self.hands == 0 || (self.hands < hands && self.bytes < bytes)
+    }
+
     /// Whether a tier that has so much may claim another chunk, beside `all`.
     pub fn has_room(self, all: InHand) -> bool {
         let others = (all.hands - self.hands, all.bytes - self.bytes);
@@ -51,6 +61,8 @@ pub(super) struct Claimant {
     /// Of its tier.
     pub tier: InHand,
     pub tier_queued: usize,
+    /// When a chunk of it was claimed last: a count, 0 for never.
+    pub claimed_last: u64,
 }
 
 impl Claimant {
@@ -58,7 +70,7 @@ impl Claimant {
     /// one, and costs something.
     pub fn wants(&self, all: InHand, is_mixed_badly: impl FnOnce() -> bool) -> bool {
         self.hands < HANDS_PER_JOB_MAX
-            && self.tier.has_room(all)
+            && if self.hands == 0 { self.tier.has_room_for_first(all) } else { self.tier.has_room(all) }
             // a job that has nothing in hand starts at once, however much of others waits
             && (self.hands == 0
                 || self.tier_queued < LOW_WATER
@@ -66,9 +78,9 @@ impl Claimant {
                 || is_mixed_badly())
     }
 
-    /// Who is first: the highest priority, then who has least in hand.
-    pub fn rank(&self) -> (std::cmp::Reverse<u8>, usize) {
-        (std::cmp::Reverse(self.priority), self.hands)
+    /// Who is first: the highest priority, then who has least in hand, then who has waited longest.
+    pub fn rank(&self) -> (std::cmp::Reverse<u8>, usize, u64) {
+        (std::cmp::Reverse(self.priority), self.hands, self.claimed_last)
     }
 }
 
@@ -109,7 +121,8 @@ mod tests {
     #[test]
     fn a_job_with_nothing_in_hand_is_claimed_for_whatever_waits_of_others() {
         let all = InHand { hands: 40, bytes: 4 << 20 };
-        let mut job = Claimant { priority: 5, hands: 0, queued: 0, tier: all, tier_queued: 40_000 };
+        let mut job =
+            Claimant { priority: 5, hands: 0, queued: 0, tier: all, tier_queued: 40_000, claimed_last: 0 };
         assert!(job.wants(all, || false));
         (job.hands, job.queued) = (1, 1_000);
         assert!(!job.wants(all, || false));

@@ -63,6 +63,9 @@ pub(super) struct State {
     pub breaker: StreakLimits,
     /// Jobs that are not drained, and why.
     pub left_alone: BTreeMap<JobId, String>,
+    /// When a chunk of each job was claimed last: a count.
+    pub claimed_last: HashMap<JobId, u64>,
+    pub claims: u64,
     /// What jobs came to that are not in hand now.
     pub met: HashMap<JobId, JobProgress>,
     /// Chunks of which everybody is settled.
@@ -340,7 +343,8 @@ impl<O: Owner> Supply<O> {
                 Some(None) => {}
                 Some(made) => return made,
                 None => {
-                    self.feed.notify_one();
+                    // the journal can't say it now: looked at again at the next tick
+                    self.lock().kept_waiting = true;
                     return None;
                 }
             }

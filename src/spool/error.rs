@@ -82,6 +82,26 @@ impl SpoolError {
         Self::Damaged { path: path.to_path_buf(), reason: reason.into() }
     }
 
+    /// It is the trouble of one job's files: others can go on.
+    pub fn is_of_one_job(&self) -> bool {
+        let in_job = |path: &Path| {
+            let states = ["active", "paused", "cancelled", "done"];
+            let mut above = path.ancestors().skip(1).filter_map(Path::file_name);
+            above.any(|name| states.iter().any(|state| name == *state))
+        };
+        match self {
+            Self::Damaged { path, .. } | Self::NewerFormat { path, .. } => in_job(path),
+            Self::Io { path, source, .. } => {
+                // a full disk, or no file handles left, is everybody's
+                let kinds = [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied];
+                let is_of_file =
+                    kinds.contains(&source.kind()) || source.raw_os_error() == Some(nix::libc::EIO);
+                is_of_file && in_job(path)
+            }
+            _ => false,
+        }
+    }
+
     /// The file or folder is not there.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)

@@ -35,11 +35,29 @@ struct Entry {
     waiting: BTreeSet<ChunkName>,
     /// The same, by domain.
     offer: Offer,
+    /// What tells it from a later job of the same id.
+    written: Written,
     /// Claimed chunks.
     open: usize,
     hold: Option<Hold>,
     /// Somebody wants the job in another state.
     requested: bool,
+}
+
+/// Inode and time of a job's `job.toml`, which is written once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Written {
+    inode: u64,
+    s: i64,
+    ns: i64,
+}
+
+impl Written {
+    fn of(dir: &JobDir) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let found = std::fs::metadata(dir.meta()).ok()?;
+        Some(Self { inode: found.ino(), s: found.mtime(), ns: found.mtime_nsec() })
+    }
 }
 
 /// One active job, as an owner's scan finds it.
@@ -120,7 +138,11 @@ impl DirOwner {
         let now = clock::now_us();
         let active: BTreeSet<JobId> = self.spool.list_state(JobState::Active)?.into_iter().collect();
         let mut index = lock(&self.index);
-        index.jobs.retain(|id, e| e.open > 0 || active.contains(id));
+        // one that was removed, and submitted anew under its key, is another one
+        index.jobs.retain(|id, e| {
+            e.open > 0
+                || active.contains(id) && Written::of(&e.dir).is_none_or(|written| written == e.written)
+        });
         for job in &active {
             if let Some(entry) = index.jobs.get_mut(job) {
                 let request = entry.dir.request();
@@ -153,6 +175,7 @@ impl DirOwner {
         let dir = self.spool.layout.job(JobState::Active, job);
         // nobody renames it while its folders are listed, and children get their names
         let Some(_hold) = Hold::shared(&dir)? else { return Ok(None) };
+        let written = Written::of(&dir).unwrap_or_default();
         let meta = Arc::new(self.spool.meta_of(&dir)?);
         let standing = self.spool.standing_of(&dir)?;
         let mut waiting = BTreeSet::new();
@@ -167,7 +190,7 @@ impl DirOwner {
         waiting.iter().for_each(|&name| offer.insert(name, None));
         let request = dir.request();
         let requested = self.spool.fs.exists(&request).at("look at", &request)?;
-        Ok(Some(Entry { dir, meta, standing, waiting, offer, open: 0, hold: None, requested }))
+        Ok(Some(Entry { dir, meta, standing, waiting, offer, written, open: 0, hold: None, requested }))
     }
 
     /// The next chunk of a job that is due, first due first.

@@ -95,10 +95,11 @@ impl DirSpool {
         if self.carry_out_request(job)? {
             return Ok(());
         }
-        match self.pause(job, reason) {
+        // where another owner has a part of it in hand, the request stands, and is carried out later
+        match self.request(job, &Change::Pause { reason: reason.to_owned() }) {
             // it ended by itself, or by a command
             Err(SpoolError::WrongState { .. } | SpoolError::NoSuchJob(_)) => Ok(()),
-            other => other,
+            other => other.map(|_| ()),
         }
     }
 

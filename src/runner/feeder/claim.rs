@@ -43,6 +43,9 @@ impl<O: Owner> Feeder<O> {
                 Ok(true)
             }
             Claim::Gone => {
+                if !self.supply.lock().hands.values().any(|h| h.job == *job) {
+                    self.forget(job);
+                }
                 self.due.remove(job);
                 Ok(false)
             }
@@ -53,9 +56,17 @@ impl<O: Owner> Feeder<O> {
     async fn prepare(&mut self, due: &JobDue, group: usize) -> Result<Result<(), String>, SpoolError> {
         let job = &due.job;
         if let Some(path) = &due.meta.suppress {
-            let list = match self.suppress.remove(job) {
-                Some(mut list) => list.reload_if_changed().map(|_| list),
-                None => SuppressionList::load(path),
+            let (known, path) = (self.suppress.remove(job), path.clone());
+            // it may be long: read aside, so that commands are obeyed meanwhile
+            let read = tokio::task::spawn_blocking(move || match known {
+                Some(mut list) if list.path() == std::path::Path::new(&path) => {
+                    list.reload_if_changed().map(|_| list)
+                }
+                _ => SuppressionList::load(path),
+            });
+            let list = match read.await {
+                Ok(list) => list,
+                Err(e) => std::panic::resume_unwind(e.into_panic()),
             };
             match list {
                 Ok(list) => drop(self.suppress.insert(job.clone(), list)),
@@ -69,10 +80,7 @@ impl<O: Owner> Feeder<O> {
             Ok(rendering) => Arc::new(rendering),
             Err(why) => return Ok(Err(why)),
         };
-        let first_left = match due.meta.first {
-            Some(_) => self.supply.owner.first_left(job).await?,
-            None => None,
-        };
+        let first_left = self.first_left_of(due).await?;
         let mut mixer = Mixer::default();
         mixer.set_waiting(self.supply.owner.waiting(job));
         let mut state = self.supply.lock();
@@ -103,6 +111,16 @@ impl<O: Owner> Feeder<O> {
         state.jobs.insert(job.clone(), run);
         state.serials.insert(serial, job.clone());
         Ok(Ok(()))
+    }
+
+    /// What the job's own `--first` leaves. A drain with a `--first` of its own goes by that; and one that
+    /// begins once so many were tried was begun for the rest.
+    async fn first_left_of(&self, due: &JobDue) -> Result<Option<u64>, SpoolError> {
+        if due.meta.first.is_none() || self.supply.lock().first_left.is_some() {
+            return Ok(None);
+        }
+        let left = self.supply.owner.first_left(&due.job).await?;
+        Ok(left.filter(|left| self.forever || *left > 0))
     }
 
     /// What makes the job's messages; the reason when it can't.
@@ -149,6 +167,9 @@ impl<O: Owner> Feeder<O> {
         let handle = claimed.handle;
         let mut state = self.supply.lock();
         let recipients_max = state.recipients_max();
+        state.claims += 1;
+        let claims = state.claims;
+        state.claimed_last.insert(due.job.clone(), claims);
         let State { jobs, hands, groups, line, finished, .. } = &mut *state;
         let Some(run) = jobs.get_mut(&due.job) else { panic!("job {} is not in hand", due.job) };
         let indices = wanted.iter().map(|w| w.0);

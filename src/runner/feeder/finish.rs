@@ -42,9 +42,29 @@ impl<O: Owner> Feeder<O> {
             }
             last.then_some(job)
         };
-        if let Some(job) = gone {
-            self.let_go(&job).await?;
+        if let Some(job) = gone
+            && let Err(e) = self.let_go(&job).await
+        {
+            self.leave_alone(&job, e)?;
         }
+        Ok(())
+    }
+
+    /// What is wrong with one job's files is that job's trouble: it is left alone, with the reason, and
+    /// looked at again; the others go on.
+    pub(super) fn leave_alone(&mut self, job: &JobId, e: SpoolError) -> Result<(), SpoolError> {
+        if !e.is_of_one_job() {
+            return Err(e);
+        }
+        let why = e.to_string();
+        let known = self.supply.lock().left_alone.insert(job.clone(), why.clone());
+        if known.as_ref() != Some(&why) {
+            tracing::error!("job {job} is left alone: {why}");
+        }
+        if !self.supply.lock().hands.values().any(|h| h.job == *job) {
+            self.forget(job);
+        }
+        self.due.remove(job);
         Ok(())
     }
 
@@ -63,7 +83,9 @@ impl<O: Owner> Feeder<O> {
             Some(JobStop::Requested) => {
                 owner.carry_out_request(job).await?;
             }
-            Some(JobStop::First) if owner.outstanding(job) == (0, 0) => complete(owner, job).await?,
+            Some(JobStop::First) if owner.outstanding(job) == (0, 0) => {
+                complete(owner, job, 5).await?;
+            }
             Some(JobStop::First) => {
                 let first = self.supply.lock().jobs.get(job).and_then(|j| j.meta.first).unwrap_or_default();
                 let reason = format!("--first {first}: so many recipients were tried");
@@ -71,21 +93,24 @@ impl<O: Owner> Feeder<O> {
             }
             Some(JobStop::LeftAlone) => {}
             None if owner.outstanding(job) == (0, 0) => {
-                complete(owner, job).await?;
+                complete(owner, job, 5).await?;
             }
-            // more of it comes at once: it keeps its turn and its template
-            None if owner.next_due(job).is_some() => return Ok(()),
             None => {}
         }
+        self.forget(job);
+        Ok(())
+    }
+
+    /// A job of which nothing is in hand leaves nothing behind: what comes of it later is made anew, from
+    /// what the spool says then. A job of the same id may be another one.
+    pub(super) fn forget(&mut self, job: &JobId) {
         let mut state = self.supply.lock();
         if let Some(mut run) = state.jobs.remove(job) {
             run.leave(&mut state.line);
             state.serials.remove(&run.serial);
             state.met.insert(job.clone(), run.counts);
         }
-        self.suppress.remove(job);
         self.due.remove(job);
-        Ok(())
     }
 
     /// Lets go of jobs that are to stop, once nothing of them is in flight.
@@ -107,7 +132,9 @@ impl<O: Owner> Feeder<O> {
             stopped.map(|(id, _)| id.clone()).collect()
         };
         for job in idle {
-            self.let_go(&job).await?;
+            if let Err(e) = self.let_go(&job).await {
+                self.leave_alone(&job, e)?;
+            }
         }
         Ok(())
     }
@@ -117,6 +144,10 @@ impl<O: Owner> Feeder<O> {
         let mut quiet = Vec::new();
         {
             let mut state = self.supply.lock();
+            if state.standstill {
+                // it is quiet because everything is: the streak goes on afterwards
+                return;
+            }
             let (first_reached, breaker) = (state.first_left == Some(0), state.breaker);
             let queued: Vec<JobId> =
                 state.hands.values().filter(|h| h.queued() > 0).map(|h| h.job.clone()).collect();
@@ -158,18 +189,22 @@ impl<O: Owner> Feeder<O> {
 }
 
 /// Several owners of disjoint slices may end at the same moment: one of them must see the whole.
-pub(super) async fn complete<O: Owner>(owner: &O, job: &JobId) -> Result<(), SpoolError> {
-    for _ in 0..5 {
+/// False when nobody could be sure yet: it is looked at again.
+pub(super) async fn complete<O: Owner>(owner: &O, job: &JobId, looks: u32) -> Result<bool, SpoolError> {
+    for look in 0..looks {
+        if look > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         match owner.try_complete(job).await {
             Ok(true) => {
                 tracing::info!("job {job} is done");
-                return Ok(());
+                return Ok(true);
             }
-            Ok(false) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Ok(false) => {}
             // the other one was first
-            Err(e) if e.is_not_found() => return Ok(()),
+            Err(e) if e.is_not_found() => return Ok(true),
             Err(e) => return Err(e),
         }
     }
-    Ok(())
+    Ok(false)
 }
