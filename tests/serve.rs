@@ -16,6 +16,8 @@ mod group;
 mod jobs;
 #[path = "serve/reload.rs"]
 mod reload;
+#[path = "serve/socket.rs"]
+mod socket;
 #[path = "serve/standstill.rs"]
 mod standstill;
 #[path = "serve/systemd.rs"]

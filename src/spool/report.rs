@@ -1,6 +1,6 @@
 //! A job's report: one line per recipient, streamed in the order of its chunks.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::dir::DirSpool;
 use super::error::{At, Result, SpoolError};
@@ -42,8 +42,9 @@ impl DirSpool {
         let ended = matches!(state, JobState::Cancelled | JobState::Done);
         let _hold = if ended { Hold::shared(&dir)? } else { None };
         let meta = self.meta_of(&dir)?;
-        // the journal first: a pass that ends meanwhile is then found in its results
-        let overlay = self.overlay(job)?;
+        // the journal first: a pass that ends meanwhile is then found in its results; of a job that is
+        // done every pass has ended
+        let overlay = if state == JobState::Done { BTreeMap::new() } else { self.overlay(job)? };
         let family = self.family(&dir, job, &meta)?;
         let mut by_digest: HashMap<ChunkDigest, BTreeSet<ChunkName>> = HashMap::new();
         for name in family.passed.keys().chain(family.waiting.keys()) {

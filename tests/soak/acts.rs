@@ -29,20 +29,19 @@ impl World {
             770..800 => self.stand_still(),
             800..850 => self.reload(),
             850..870 => self.restart_at_random(),
-            870..885 => self.kill_at_random(),
-            885..900 => {
+            870..890 => self.kill_at_random(),
+            890..905 => {
                 let at = self.random.usize(0..self.mtas.len());
                 self.restart_mta(at, true);
             }
-            900..940 => self.collect(),
+            905..940 => self.collect(),
             _ => self.look(),
         }
     }
 
-    /// An hour has no more restarts than it takes to find what they break: lives of a minute are long
-    /// enough to grow in.
+    /// In a long run lives are long enough to grow in.
     fn is_time_for_an_end(&mut self) -> bool {
-        self.seconds < 120 || self.random.usize(0..4) == 0
+        self.seconds < 120 || self.random.bool()
     }
 
     fn recipients(&mut self) -> usize {
