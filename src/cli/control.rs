@@ -17,7 +17,7 @@ pub fn exit_code(error: &ControlError) -> u8 {
     match error {
         ControlError::Refused { exit_code, .. } => *exit_code,
         ControlError::NoSuchGroup { .. } => exit::BAD_CONFIG,
-        ControlError::InUse { .. } => exit::CANT_CREATE,
+        ControlError::InUse { .. } | ControlError::NotASocket { .. } => exit::CANT_CREATE,
         ControlError::Listen { source, .. } => exit::of_io(source, exit::CANT_CREATE),
         ControlError::Connect { source, .. } | ControlError::Broken(source) => {
             exit::of_io(source, exit::IO_ERROR)

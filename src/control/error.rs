@@ -13,6 +13,12 @@ pub enum ControlError {
         path.display()
     )]
     InUse { path: PathBuf },
+    #[error(
+        "something that is no socket lies where the control socket is to be, and is left alone: {}; move it \
+         away, or set control.socket to another path",
+        path.display()
+    )]
+    NotASocket { path: PathBuf },
     #[error("no group {group} on this machine; mend control.socket_group")]
     NoSuchGroup { group: String },
     #[error("the control socket {} can't be used: {source}", path.display())]
