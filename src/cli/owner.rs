@@ -13,7 +13,7 @@ use crate::runner::{self, DrainConfig, DrainReport, Progress, RunHandle, RunnerE
 use crate::spool::{DirSpool, Spool, SpoolError};
 
 /// How long the named socket of an owner that just ended is waited for.
-const NAME_WAIT: Duration = Duration::from_secs(10);
+const NAME_WAIT: Duration = Duration::from_secs(5);
 
 /// Asks for the configuration to be read again; the answer goes to the sender that comes with it.
 pub type ReloadAsked = oneshot::Sender<Result<(), String>>;
