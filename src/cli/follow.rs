@@ -9,8 +9,8 @@ use tokio::sync::watch;
 
 use super::session::{self, Session};
 use super::{control as owners, exit};
-use crate::control::{self, Client, ControlError, JobCounts, Request};
-use crate::spool::JobId;
+use crate::control::{self, Client, JobCounts, Request};
+use crate::spool::{JobId, JobState, SpoolError};
 
 /// How often the owner is asked.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -28,7 +28,8 @@ pub enum Followed {
     Stuck(String),
 }
 
-/// Follows until nothing of the job is under way, a signal comes, or nothing has moved for `mta.wait_s`.
+/// Follows until nothing of the job is under way, a signal comes, the owner leaves the job alone, or nothing
+/// has moved for `mta.wait_s`.
 ///
 /// # Errors
 /// Those of the control socket, but for an owner that restarts.
@@ -72,6 +73,7 @@ fn look_on(
             None if answered.elapsed() > SILENCE_MAX => {
                 return Ok(Followed::Stuck("nobody drains the spool any more".to_owned()));
             }
+            None if has_ended(session, job)? => return Ok(Followed::Ended),
             None => {}
             Some(counts) => {
                 answered = Instant::now();
@@ -84,7 +86,13 @@ fn look_on(
                     let why = "everything is paused: `infeed resume --all`";
                     return Ok(Followed::Stuck(why.to_owned()));
                 }
-                if counts.state != "active" || !counts.under_way {
+                if counts.state != "active" {
+                    return Ok(Followed::Ended);
+                }
+                if let Some(why) = counts.left_alone {
+                    return Ok(Followed::Stuck(why));
+                }
+                if !counts.under_way {
                     return Ok(Followed::Ended);
                 }
                 if last.as_ref().map(|l| l.progress) != Some(counts.progress) {
@@ -107,12 +115,20 @@ fn ask(session: &Session, job: &JobId) -> anyhow::Result<Option<JobCounts>> {
     answer(&owner, job)
 }
 
+/// Whether it ended before its owner did, as the spool has it.
+fn has_ended(session: &Session, job: &JobId) -> anyhow::Result<bool> {
+    match session.spool_of_job(job.as_str())?.state_of(job) {
+        Ok(state) => Ok(state != JobState::Active),
+        // removed
+        Err(SpoolError::NoSuchJob(_)) => Ok(true),
+        Err(e) => Err(e.into()),
+    }
+}
+
 fn answer(owner: &Client, job: &JobId) -> anyhow::Result<Option<JobCounts>> {
     match owner.ask(&Request::Progress { job: job.to_string() }) {
         Ok(counts) => Ok(Some(counts)),
-        // it ends, or restarts
-        Err(ControlError::Broken(_) | ControlError::Connect { .. }) => Ok(None),
-        Err(ControlError::Refused { exit_code: exit::INTERNAL, .. }) => Ok(None),
+        Err(e) if e.is_passing() => Ok(None),
         Err(e) => Err(e.into()),
     }
 }

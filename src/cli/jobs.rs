@@ -11,7 +11,7 @@ use super::report::{self, ReportOptions};
 use super::session::{GlobalOptions, Session, print, print_json};
 use super::{control, exit};
 use crate::clock;
-use crate::control::{Client, Request};
+use crate::control::Request;
 use crate::spool::{JobId, JobView, Outcome};
 
 /// List the jobs with their counts
@@ -112,11 +112,10 @@ pub fn run_job(args: &JobArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
         | JobCommand::Cancel { id }
         | JobCommand::Remove { id } => id,
     };
-    let owner = control::owners(&session)?.into_iter().next();
     let name = id.to_string();
     match &args.command {
         JobCommand::Show { .. } => {
-            let view = act(owner, Request::Job { job: name }, || {
+            let (view, _) = act(&session, Request::Job { job: name }, || {
                 Ok(session.spool_of_job(id.as_str())?.view(id)?)
             })?;
             if session.json { print_json(&job_json(&view))? } else { print(&job_text(&view)?)? }
@@ -126,7 +125,7 @@ pub fn run_job(args: &JobArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
         }
         JobCommand::Pause { reason, .. } => {
             let request = Request::Pause { job: name, reason: reason.clone() };
-            let view = act(owner, request, || {
+            let (view, _) = act(&session, request, || {
                 let spool = session.spool_of_job(id.as_str())?;
                 spool.pause(id, reason.as_deref().unwrap_or(NO_REASON))?;
                 Ok(spool.view(id)?)
@@ -135,9 +134,8 @@ pub fn run_job(args: &JobArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
             said(&view, &session, &format!("is paused ({why}): `infeed job resume {id}` goes on"))?;
         }
         JobCommand::Resume { accept_refusals, .. } => {
-            let served = owner.is_some();
             let request = Request::Resume { job: name, accept_refusals: *accept_refusals };
-            let view = act(owner, request, || {
+            let (view, served) = act(&session, request, || {
                 let spool = session.spool_of_job(id.as_str())?;
                 spool.resume(id, *accept_refusals)?;
                 Ok(spool.view(id)?)
@@ -150,7 +148,7 @@ pub fn run_job(args: &JobArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
             said(&view, &session, next)?;
         }
         JobCommand::Cancel { .. } => {
-            let view = act(owner, Request::Cancel { job: name }, || {
+            let (view, _) = act(&session, Request::Cancel { job: name }, || {
                 let spool = session.spool_of_job(id.as_str())?;
                 spool.cancel(id)?;
                 Ok(spool.view(id)?)
@@ -158,9 +156,8 @@ pub fn run_job(args: &JobArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
             said(&view, &session, "is cancelled")?;
         }
         JobCommand::Remove { .. } => {
-            match owner {
-                Some(owner) => owner.ask::<()>(&Request::Remove { job: name })?,
-                None => session.spool_of_job(id.as_str())?.remove(id)?,
+            if control::ask::<()>(&session, &Request::Remove { job: name })?.is_none() {
+                session.spool_of_job(id.as_str())?.remove(id)?;
             }
             if session.json {
                 print_json(&serde_json::json!({ "job": id.as_str(), "removed": true }))?;
@@ -172,15 +169,15 @@ pub fn run_job(args: &JobArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     Ok(exit::DONE)
 }
 
-/// Through the owner, where there is one; else on the spool itself.
+/// Through the owner, where there is one, and then true; else on the spool itself.
 fn act(
-    owner: Option<Client>,
+    session: &Session,
     request: Request,
     directly: impl FnOnce() -> anyhow::Result<JobView>,
-) -> anyhow::Result<JobView> {
-    match owner {
-        Some(owner) => Ok(owner.ask(&request)?),
-        None => directly(),
+) -> anyhow::Result<(JobView, bool)> {
+    match control::ask(session, &request)? {
+        Some(view) => Ok((view, true)),
+        None => Ok((directly()?, false)),
     }
 }
 
@@ -197,8 +194,8 @@ pub fn run_jobs(args: &JobsArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
         return prune::run(args, global);
     }
     let session = Session::new(global, &[])?;
-    let all: Vec<Result<JobView, String>> = match control::owners(&session)?.first() {
-        Some(owner) => owner.ask(&Request::Jobs)?,
+    let all: Vec<Result<JobView, String>> = match control::ask(&session, &Request::Jobs)? {
+        Some(all) => all,
         None => match session.existing_spool()? {
             Some(spool) => spool.views()?.into_iter().map(|view| view.map_err(|e| e.to_string())).collect(),
             None => Vec::new(),

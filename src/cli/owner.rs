@@ -1,15 +1,19 @@
 //! A run with its control socket: what `serve`, `drain` and `send` have in common.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::exit;
 use super::session::Session;
 use crate::clock;
-use crate::control::{self, Desk, Place};
+use crate::control::{self, ControlError, Desk, Listening, Place};
 use crate::runner::{self, DrainConfig, DrainReport, Progress, RunHandle, RunnerError};
 use crate::spool::{DirSpool, Spool, SpoolError};
+
+/// How long the named socket of an owner that just ended is waited for.
+const NAME_WAIT: Duration = Duration::from_secs(5);
 
 /// Asks for the configuration to be read again; the answer goes to the sender that comes with it.
 pub type ReloadAsked = oneshot::Sender<Result<(), String>>;
@@ -43,7 +47,7 @@ pub async fn own(
         places.push(Place::Named { path, group: session.config.control.socket_group.clone() });
     }
     for place in places {
-        sockets.push(place.listen()?);
+        sockets.push(listen(&place).await?);
     }
     let (handle, commands) = RunHandle::new();
     let desk = Desk {
@@ -60,12 +64,26 @@ pub async fn own(
     Ok(Owned { owner, served: control::serve(sockets, desk), commands, handle })
 }
 
+/// Listens, once an owner that has let the slices go has also let go of the name.
+async fn listen(place: &Place) -> Result<Listening, ControlError> {
+    let until = Instant::now() + NAME_WAIT;
+    loop {
+        match place.listen() {
+            Err(ControlError::InUse { .. }) if Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
 impl Owned {
     pub fn owner(&self) -> &<DirSpool as Spool>::Owner {
         &self.owner
     }
 
-    /// Drains until the run ends; then the socket goes, and the slices.
+    /// Drains until the run ends. The slices go with it, the sockets after that: whoever asks meanwhile is
+    /// answered, and a next owner that has taken a name over keeps it.
     ///
     /// # Errors
     /// Those of the runner.

@@ -151,8 +151,7 @@ pub fn run_resume(_args: &ResumeArgs, global: &GlobalOptions) -> anyhow::Result<
 /// Asks every owner, so that each knows at once; what the first answers holds for the whole spool.
 fn ask_all(session: &Session, request: &Request) -> anyhow::Result<Option<AllPaused>> {
     let mut first: Option<AllPaused> = None;
-    for owner in control::owners(session)? {
-        let answer: AllPaused = owner.ask(request)?;
+    for answer in control::ask_each::<AllPaused>(session, request)? {
         match &mut first {
             None => first = Some(answer),
             Some(first) => {

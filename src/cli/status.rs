@@ -35,8 +35,7 @@ enum MtaCommand {
 pub fn run(global: &GlobalOptions) -> anyhow::Result<u8> {
     let session = Session::new(global, &[])?;
     let mut status: Option<Status> = None;
-    for owner in control::owners(&session)? {
-        let answer: Status = owner.ask(&Request::Status)?;
+    for answer in control::ask_each::<Status>(&session, &Request::Status)? {
         match &mut status {
             None => status = Some(answer),
             Some(status) => status.merge(answer),
@@ -63,12 +62,8 @@ pub fn run(global: &GlobalOptions) -> anyhow::Result<u8> {
 /// No daemon (69), a configuration that is bad (78).
 pub fn run_reload(global: &GlobalOptions) -> anyhow::Result<u8> {
     let session = Session::new(global, &[])?;
-    let owners = control::owners(&session)?;
-    if owners.is_empty() {
+    if control::ask_each::<()>(&session, &Request::Reload)?.is_empty() {
         return Err(nobody_serves());
-    }
-    for owner in owners {
-        owner.ask::<()>(&Request::Reload)?;
     }
     if session.json {
         print_json(&serde_json::json!({ "reloaded": true }))?;
@@ -85,14 +80,11 @@ pub fn run_reload(global: &GlobalOptions) -> anyhow::Result<u8> {
 pub fn run_mta(args: &MtaArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     let session = Session::new(global, &[])?;
     let MtaCommand::Resume { name } = &args.command;
-    let owners = control::owners(&session)?;
-    if owners.is_empty() {
+    let answers = control::ask_each::<u64>(&session, &Request::ResumeMta { mta: name.clone() })?;
+    if answers.is_empty() {
         return Err(nobody_serves());
     }
-    let mut resumed: u64 = 0;
-    for owner in owners {
-        resumed += owner.ask::<u64>(&Request::ResumeMta { mta: name.clone() })?;
-    }
+    let resumed: u64 = answers.into_iter().sum();
     if session.json {
         print_json(&serde_json::json!({ "resumed": resumed }))?;
     } else {

@@ -61,6 +61,7 @@ impl Client {
             Ok(Reply::Ok(value)) => {
                 serde_json::from_value(value).map_err(|e| ControlError::BadReply(e.to_string()))
             }
+            Ok(Reply::Ending { text }) => Err(ControlError::Ending(text)),
             Ok(Reply::Error { text, exit_code }) => Err(ControlError::Refused { text, exit_code }),
             Err(e) => Err(ControlError::BadReply(e.to_string())),
         }

@@ -13,6 +13,12 @@ pub enum ControlError {
         path.display()
     )]
     InUse { path: PathBuf },
+    #[error(
+        "something that is no socket lies where the control socket is to be, and is left alone: {}; move it \
+         away, or set control.socket to another path",
+        path.display()
+    )]
+    NotASocket { path: PathBuf },
     #[error("no group {group} on this machine; mend control.socket_group")]
     NoSuchGroup { group: String },
     #[error("the control socket {} can't be used: {source}", path.display())]
@@ -23,7 +29,24 @@ pub enum ControlError {
     Broken(io::Error),
     #[error("the owner's answer can't be read: {0}; is it another version of infeed?")]
     BadReply(String),
+    /// The owner's run ends: ask again.
+    #[error("{0}")]
+    Ending(String),
     /// The owner's own words, with the exit code that it gives.
     #[error("{text}")]
     Refused { text: String, exit_code: u8 },
+}
+
+impl ControlError {
+    /// An owner that ends, restarts, or has just gone: whoever asks again finds another, or none.
+    pub fn is_passing(&self) -> bool {
+        use std::io::ErrorKind::{ConnectionRefused, NotFound, TimedOut, WouldBlock};
+        match self {
+            ControlError::Ending(_) => true,
+            // it was waited for long enough
+            ControlError::Broken(source) => !matches!(source.kind(), TimedOut | WouldBlock),
+            ControlError::Connect { source, .. } => matches!(source.kind(), ConnectionRefused | NotFound),
+            _ => false,
+        }
+    }
 }

@@ -62,7 +62,14 @@ pub enum Request {
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
     Ok(serde_json::Value),
-    Error { text: String, exit_code: u8 },
+    /// The run ends, and only a run can do this: ask again.
+    Ending {
+        text: String,
+    },
+    Error {
+        text: String,
+        exit_code: u8,
+    },
 }
 
 /// How far a job has come.
@@ -74,6 +81,9 @@ pub struct JobCounts {
     pub progress: JobProgress,
     /// Something of it is in hand or due.
     pub under_way: bool,
+    /// Why the run leaves it alone, where it does.
+    #[serde(default)]
+    pub left_alone: Option<String>,
     pub standstill: bool,
     /// What holds the run up.
     pub note: Option<String>,

@@ -2,7 +2,9 @@
 //!
 //! Changes of state are asked of the spool; where a job is in the runner's hand, the runner lets go first
 //! (transactions in flight end), and this process renames. Requests are served side by side; one that
-//! waits for a job keeps nobody else waiting.
+//! waits for a job keeps nobody else waiting. Changes outlive the run: one that is asked for while it ends
+//! is carried out here when the run has let go. Only what needs a run (reload, MTAs, progress) is answered
+//! `ending` then.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,17 +12,22 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::protocol::{AllPaused, JobCounts, REQUEST_BYTES_MAX, Reply, Request};
 use super::socket::Listening;
 use super::status::Status;
 use crate::clock::{self, Micros};
-use crate::runner::{RunEnded, RunHandle};
+use crate::runner::{RunEnded, RunHandle, RunStatus};
 use crate::spool::{Change, DirSpool, JobId, Requested, SpoolError, Standstill};
 
-/// How long a request may take to arrive.
-const REQUEST_WAIT: Duration = Duration::from_secs(10);
+/// How long a request may take to arrive: a connection that stays silent must not keep others out.
+const REQUEST_WAIT: Duration = Duration::from_secs(2);
+/// How long an answer may take to be read.
+const REPLY_WAIT: Duration = Duration::from_secs(5);
+/// How long requests that are under way may take to end, once nobody is listened to any more.
+const END_WAIT: Duration = Duration::from_secs(3);
 /// How long a job in hand is waited for: its transactions end within their timeouts.
 const RELEASE_WAIT: Duration = Duration::from_secs(60);
 /// Connections served side by side, at most.
@@ -41,24 +48,29 @@ pub struct Desk {
     pub exit_code: fn(&SpoolError) -> u8,
     /// The exit code of a configuration that is bad, or can't be read again.
     pub exit_code_config: u8,
-    /// The exit code of anything else: bad requests, an ending run.
+    /// The exit code of anything else: bad requests.
     pub exit_code_other: u8,
 }
 
 /// Serves until dropped.
 pub struct Served {
+    stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Served {
-    /// Ends it, and takes the sockets away.
+    /// Takes the sockets away, and lets what was asked end, for a moment.
     pub async fn stop(mut self) {
-        for task in self.tasks.drain(..) {
-            task.abort();
-            if let Err(e) = task.await
-                && e.is_panic()
-            {
-                tracing::error!("a defect of the control socket: {e}");
+        self.stop.send_replace(true);
+        let until = tokio::time::Instant::now() + END_WAIT;
+        for mut task in self.tasks.drain(..) {
+            match tokio::time::timeout_at(until, &mut task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(e)) => tracing::error!("a defect of the control socket: {e}"),
+                Err(_) => {
+                    tracing::debug!("requests on the control socket were cut short");
+                    task.abort();
+                }
             }
         }
     }
@@ -73,11 +85,15 @@ impl Drop for Served {
 /// Answers on all these sockets. Needs a tokio runtime.
 pub fn serve(sockets: Vec<Listening>, desk: Desk) -> Served {
     let desk = Arc::new(desk);
-    let tasks = sockets.into_iter().map(|socket| tokio::spawn(listen(socket, desk.clone()))).collect();
-    Served { tasks }
+    let (stop, stopped) = watch::channel(false);
+    let tasks = sockets
+        .into_iter()
+        .map(|socket| tokio::spawn(listen(socket, desk.clone(), stopped.clone())))
+        .collect();
+    Served { stop, tasks }
 }
 
-async fn listen(socket: Listening, desk: Arc<Desk>) {
+async fn listen(socket: Listening, desk: Arc<Desk>, mut stopped: watch::Receiver<bool>) {
     let mut serving: JoinSet<()> = JoinSet::new();
     loop {
         tokio::select! {
@@ -91,11 +107,22 @@ async fn listen(socket: Listening, desk: Arc<Desk>) {
                 }
             },
             Some(ended) = serving.join_next() => {
-                if let Err(e) = ended {
-                    tracing::error!("a defect of the control socket: {e}");
-                }
+                tell_defect(ended);
             }
+            // a sender that has gone is an end, too
+            () = async { drop(stopped.wait_for(|stopped| *stopped).await) } => break,
         }
+    }
+    // first the name, so that nobody asks any more
+    drop(socket);
+    while let Some(ended) = serving.join_next().await {
+        tell_defect(ended);
+    }
+}
+
+fn tell_defect(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(e) = ended {
+        tracing::error!("a defect of the control socket: {e}");
     }
 }
 
@@ -115,8 +142,10 @@ async fn converse(stream: UnixStream, desk: Arc<Desk>) {
     let reply = reply.unwrap_or_else(|trouble| desk.error(&trouble));
     let Ok(mut text) = serde_json::to_string(&reply) else { return };
     text.push('\n');
-    if let Err(e) = writer.write_all(text.as_bytes()).await {
-        tracing::debug!("the answer was not wanted any more: {e}");
+    match tokio::time::timeout(REPLY_WAIT, writer.write_all(text.as_bytes())).await {
+        Ok(Ok(())) => {}
+        Ok(Err(e)) => tracing::debug!("the answer was not wanted any more: {e}"),
+        Err(_) => tracing::debug!("the answer was not read for {} s", REPLY_WAIT.as_secs()),
     }
 }
 
@@ -153,6 +182,7 @@ impl Desk {
         let exit_code = match trouble {
             Trouble::Spool(e) => (self.exit_code)(e),
             Trouble::Reload(_) => self.exit_code_config,
+            Trouble::Ending(_) => return Reply::Ending { text: trouble.to_string() },
             _ => self.exit_code_other,
         };
         Reply::Error { text: trouble.to_string(), exit_code }
@@ -188,12 +218,12 @@ impl Desk {
                 let before = blocking(move || spool.standstill()).await?;
                 let spool = self.spool.clone();
                 let standstill = blocking(move || spool.pause_all(&reason)).await?;
-                self.run.nudge().await?;
+                self.nudge().await;
                 ok(self.all_paused(Some(standstill), before.is_none()).await?)
             }
             Request::ResumeAll => {
                 let ended = blocking(move || spool.resume_all()).await?;
-                self.run.nudge().await?;
+                self.nudge().await;
                 let changed = ended.is_some();
                 ok(self.all_paused(ended, changed).await?)
             }
@@ -202,12 +232,31 @@ impl Desk {
         }
     }
 
+    /// Tells the run to look at the spool again; one that ends lets go of everything anyway.
+    async fn nudge(&self) {
+        if let Err(e) = self.run.nudge().await {
+            tracing::debug!("not told of a change: {e}");
+        }
+    }
+
+    /// `None`: it ends, or has ended.
+    async fn run_status(&self) -> Option<RunStatus> {
+        let status = self.run.status().await;
+        status.inspect_err(|e| tracing::debug!("no figures: {e}")).ok()
+    }
+
     async fn status(&self) -> Result<Status, Trouble> {
-        let run = self.run.status().await?;
+        let run = self.run_status().await;
         let spool = self.spool.clone();
         let mut status = blocking(move || Status::of_spool(&spool)).await?;
-        status.add_run(&run);
-        if let Some(mine) = status.owners.iter_mut().find(|owner| owner.slices == self.slices) {
+        match &run {
+            Some(run) => status.add_run(run),
+            None => status.note = Some(format!("`infeed {}` is ending", self.command)),
+        }
+        // once we have let go, the same slices may be somebody else's
+        let me = format!("process {} ", std::process::id());
+        let mut owners = status.owners.iter_mut();
+        if let Some(mine) = owners.find(|o| o.slices == self.slices && o.who.starts_with(&me)) {
             mine.command = Some(self.command.to_owned());
             mine.uptime_s = Some(clock::now_us().saturating_sub(self.begun_us) / clock::SECOND_US);
         }
@@ -217,6 +266,7 @@ impl Desk {
     async fn progress(&self, job: JobId) -> Result<JobCounts, Trouble> {
         let progress = self.run.progress(job.clone()).await?;
         let run = self.run.status().await?;
+        let left_alone = run.left_alone.into_iter().find(|(id, _)| *id == job).map(|(_, reason)| reason);
         let spool = self.spool.clone();
         let (state, standstill) =
             blocking(move || Ok((spool.state_of(&job)?, spool.standstill()?.is_some()))).await?;
@@ -224,6 +274,7 @@ impl Desk {
             state: state.as_str().to_owned(),
             progress: progress.counts,
             under_way: progress.under_way,
+            left_alone,
             standstill,
             note: run.progress.note,
         })
@@ -244,7 +295,7 @@ impl Desk {
             let requested = requested.await?;
             asked = true;
             // the run lets go of what is to stop, and takes up what may go on
-            self.run.nudge().await?;
+            self.nudge().await;
             match requested {
                 Requested::Done => {
                     let spool = self.spool.clone();
@@ -261,9 +312,10 @@ impl Desk {
 
     /// What went of each active job, as of a moment in which nothing begins any more.
     async fn all_paused(&self, standstill: Option<Standstill>, changed: bool) -> Result<AllPaused, Trouble> {
-        let run = self.run.status().await?;
+        let run = self.run_status().await;
         let spool = self.spool.clone();
-        Ok(blocking(move || AllPaused::of(&spool, standstill, changed, |job| run.in_flight_of(job))).await?)
+        let in_flight = move |job: &JobId| run.as_ref().map_or(0, |run| run.in_flight_of(job));
+        Ok(blocking(move || AllPaused::of(&spool, standstill, changed, in_flight)).await?)
     }
 
     async fn reload(&self) -> Result<Reply, Trouble> {

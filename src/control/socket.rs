@@ -2,12 +2,13 @@
 //! configuration names one (`control.socket`), another one there, for a group.
 //!
 //! It is named for the slices that its owner has, so that drains of disjoint slices have one each. A
-//! socket of a dead owner refuses connections, and the next owner of those slices takes its place.
+//! socket of a dead owner refuses connections, and the next owner of those slices takes its place. What is
+//! no socket is left alone, and so is the socket of a successor: an owner takes away its own only.
 
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,8 @@ pub enum Place {
 pub struct Listening {
     pub listener: UnixListener,
     pub path: PathBuf,
+    /// Device and inode of the name: as long as we listen, no other file has them.
+    identity: (u64, u64),
 }
 
 impl Place {
@@ -48,7 +51,8 @@ impl Place {
     /// Listens. For a place in a spool, its slices must be ours. Needs a tokio runtime.
     ///
     /// # Errors
-    /// [`ControlError::Listen`], [`ControlError::InUse`], [`ControlError::NoSuchGroup`].
+    /// [`ControlError::Listen`], [`ControlError::InUse`], [`ControlError::NotASocket`],
+    /// [`ControlError::NoSuchGroup`].
     pub fn listen(&self) -> Result<Listening, ControlError> {
         let path = self.path();
         let failed = |source| ControlError::Listen { path: path.clone(), source };
@@ -56,17 +60,24 @@ impl Place {
             Place::Named { group: Some(group), .. } => (0o660, Some(gid_of(group)?)),
             _ => (0o600, None),
         };
-        if matches!(self, Place::Named { .. }) && connect(&path).is_ok() {
-            return Err(ControlError::InUse { path });
-        }
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
-            _ => {}
+        match std::fs::symlink_metadata(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(failed(e)),
+            // a link too: it is somebody's, wherever it leads
+            Ok(there) if !there.file_type().is_socket() => return Err(ControlError::NotASocket { path }),
+            Ok(_) if matches!(self, Place::Named { .. }) && connect(&path).is_ok() => {
+                return Err(ControlError::InUse { path });
+            }
+            Ok(_) => match std::fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
+                _ => {}
+            },
         }
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         let short = Short::of(&path).map_err(failed)?;
         socket.bind(&SockAddr::unix(&short.path).map_err(failed)?).map_err(failed)?;
+        let identity = identity_of(&path).map_err(failed)?;
         // before anybody can connect
         std::fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(failed)?;
         if matches!(self, Place::Spool { .. }) {
@@ -79,18 +90,29 @@ impl Place {
         socket.listen(BACKLOG).map_err(failed)?;
         let std_listener: std::os::unix::net::UnixListener = socket.into();
         let listener = UnixListener::from_std(std_listener).map_err(failed)?;
-        Ok(Listening { listener, path })
+        Ok(Listening { listener, path, identity })
     }
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        if let Err(e) = std::fs::remove_file(&self.path)
+        let removed = match identity_of(&self.path) {
+            Ok(identity) if identity == self.identity => std::fs::remove_file(&self.path),
+            // the next owner's
+            Ok(_) => return,
+            Err(e) => Err(e),
+        };
+        if let Err(e) = removed
             && e.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!("the control socket {} stays: {e}", self.path.display());
         }
     }
+}
+
+fn identity_of(path: &Path) -> io::Result<(u64, u64)> {
+    let there = std::fs::symlink_metadata(path)?;
+    Ok((there.dev(), there.ino()))
 }
 
 /// Connects; a name that nobody listens on is `ConnectionRefused`.
@@ -183,6 +205,37 @@ mod tests {
         let _living = place.listen().expect("taken over");
         let stranger = Place::Named { path, group: None };
         assert!(matches!(stranger.listen(), Err(ControlError::InUse { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_file_where_the_socket_is_to_be_is_left_alone_and_the_error_says_what_to_do() {
+        let (_folder, root) = deep();
+        let (file, link) = (root.join("control.sock"), root.join("link"));
+        std::fs::write(&file, "somebody's").expect("written");
+        std::os::unix::fs::symlink(&file, &link).expect("linked");
+        for place in [
+            Place::Spool { root: root.clone(), range: XxRange::ALL },
+            Place::Named { path: file.clone(), group: None },
+            Place::Named { path: link.clone(), group: None },
+        ] {
+            let error = place.listen().expect_err("refused");
+            assert!(matches!(error, ControlError::NotASocket { .. }), "{error}");
+            let error = error.to_string();
+            assert!(error.contains(&*place.path().to_string_lossy()) && error.contains("control.socket"));
+        }
+        assert_eq!(std::fs::read_to_string(&link).expect("there"), "somebody's");
+    }
+
+    #[tokio::test]
+    async fn an_ending_owner_leaves_its_successors_socket() {
+        let (_folder, root) = deep();
+        let place = Place::Spool { root: root.clone(), range: XxRange::ALL };
+        let ending = place.listen().expect("listens");
+        let successor = place.listen().expect("takes the name over");
+        drop(ending);
+        assert!(connect(&successor.path).is_ok());
+        drop(successor);
+        assert!(in_spool(&root).is_empty());
     }
 
     #[tokio::test]

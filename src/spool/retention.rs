@@ -1,13 +1,13 @@
 //! Ended jobs go: by `job remove`, by `jobs prune`, or when `retention.days` have passed.
 //!
 //! A removal takes the job out of sight by one rename into `removed/`, then unlinks its files bit by
-//! bit. Cut short, nothing of it is listed any more, and the rest goes with the next one; two at once do
-//! no harm. So a start never waits for a million unlinks, and mail that is sent meanwhile keeps the disk
+//! bit. Cut short, nothing of it is listed any more, and the rest goes with the next prune, start or
+//! submit; two at once do no harm. So a start never waits for a million unlinks, and mail that is sent meanwhile keeps the disk
 //! (`retention.unlinks_per_s_max`). Active and paused jobs, and one whose report is being read, stay.
 //! Errors: those of the file system, [`SpoolError::WrongState`], [`SpoolError::BeingRead`].
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use tokio::sync::watch;
@@ -81,8 +81,9 @@ impl<'a> Pace<'a> {
 impl DirSpool {
     /// `job remove`: deletes an ended job, its message, recipients and report.
     pub fn remove(&self, job: &JobId) -> Result<()> {
-        self.take_away(job)?;
-        self.unlink_removed(&mut Pace::new(0, &|| false)).map(drop)
+        let away = self.take_away(job)?;
+        // its own files only: what a prune has under way goes at the prune's pace
+        self.unlink_all(&away, &mut Pace::new(0, &|| false)).map(drop)
     }
 
     /// The ended jobs that ended before `before_us`, the oldest first. One small read per ended job.
@@ -116,17 +117,17 @@ impl DirSpool {
             if !pace.step() {
                 break;
             }
-            match self.take_away(&expired.job) {
-                Ok(()) => {}
+            let away = match self.take_away(&expired.job) {
+                Ok(away) => away,
                 Err(SpoolError::NoSuchJob(_)) => continue,
                 Err(e) => {
                     tracing::warn!("job {} is kept for now: {e}", expired.job);
                     continue;
                 }
-            }
+            };
             gone.push(expired);
             // one job after the other: what a death leaves is one job's files
-            self.unlink_removed(pace)?;
+            self.unlink_all(&away, pace)?;
         }
         Ok(gone)
     }
@@ -145,8 +146,8 @@ impl DirSpool {
         Ok(changed.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as Micros))
     }
 
-    /// Out of sight in one step. The hold is enough: no command changes the state of a job that ended.
-    fn take_away(&self, job: &JobId) -> Result<()> {
+    /// Out of sight in one step; gives where its files are now. The hold is enough: no command changes the state of a job that ended.
+    fn take_away(&self, job: &JobId) -> Result<PathBuf> {
         let (state, dir) = self.find(job)?;
         if matches!(state, JobState::Active | JobState::Paused) {
             return Err(wrong(job, state, "cancel it first, then remove it"));
@@ -166,7 +167,7 @@ impl DirSpool {
         for folder in [self.layout.removed(), self.layout.state(state)] {
             self.fs.sync_dir(&folder).at("sync", &folder)?;
         }
-        Ok(())
+        Ok(away)
     }
 
     /// A bounded part of what removals that were cut short have left.

@@ -80,3 +80,51 @@ fn a_dead_daemons_socket_is_taken_over_and_misleads_no_command() {
     assert!(!socket.exists(), "an orderly end takes the name away");
     assert_eq!(sink.stop().1.len(), 30);
 }
+
+#[test]
+fn commands_that_meet_a_daemons_end_are_carried_out_all_the_same() {
+    let desk = Desk::new();
+    let sink = SinkProcess::start(&desk.path("sink"), &["--latency-ms", "1000"]);
+    let mut daemon = Daemon::start(&desk, &["--mta", &sink.address(), "--connections", "2"]);
+    let job = desk.submit_list("job", 400, MERGED, &["--merge"]);
+    wait_until("mail in flight", DEADLINE, || desk.status()["in_flight"] != 0);
+    daemon.signal(Signal::TERM);
+    let mut ended = false;
+    while !ended {
+        // once more, when it has ended
+        ended = daemon.has_ended();
+        for command in [
+            &["job", "pause", &job][..],
+            &["job", "show", &job],
+            &["job", "resume", &job],
+            &["pause", "--all"],
+            &["status"],
+            &["jobs"],
+            &["resume", "--all"],
+        ] {
+            desk.infeed(command).run().expect_code(0);
+        }
+    }
+    daemon.stop_by_itself();
+    let show = desk.infeed(&["job", "cancel", &job, "--json"]).run().expect_code(0).json();
+    assert_eq!((&show["state"], &show["pending"]), (&"cancelled".into(), &0.into()), "{show}");
+    Tally::of(&sink.stop().1).judge(&desk, &job, "job", Repeats::None);
+    desk.check();
+}
+
+#[test]
+fn silent_connections_keep_no_command_out() {
+    let desk = Desk::new();
+    let sink = SinkProcess::start(&desk.path("sink"), &[]);
+    let daemon = Daemon::start(&desk, &["--mta", &sink.address()]);
+    let socket = desk.spool().join("control.sock");
+    let connect = || std::os::unix::net::UnixStream::connect(&socket).expect("the daemon listens");
+    let silent: Vec<_> = (0..100).map(|_| connect()).collect();
+    assert_eq!(desk.status()["owners"][0]["command"], "serve");
+    // each was shown the door
+    for mut stream in silent {
+        stream.set_read_timeout(Some(DEADLINE)).expect("a time limit");
+        assert_eq!(std::io::Read::read(&mut stream, &mut [0; 1]).expect("an end"), 0);
+    }
+    daemon.stop();
+}

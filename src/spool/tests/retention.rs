@@ -134,6 +134,20 @@ fn a_start_unlinks_a_bounded_part_of_what_a_removal_left() {
 }
 
 #[test]
+fn a_removal_unlinks_its_own_files_and_leaves_those_of_a_prune_to_its_pace() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    let job = done(&spool, "key", 5);
+    let left = spool.layout.removed().join("other.0000");
+    std::fs::create_dir_all(&left).unwrap();
+    std::fs::write(left.join("message"), "a prune's").unwrap();
+    spool.remove(&job).unwrap();
+    assert_eq!((leftovers(&spool), left.join("message").exists()), (1, true));
+    at_once(|pace| spool.prune(before_us(30), pace)).unwrap();
+    assert_eq!(leftovers(&spool), 0);
+}
+
+#[test]
 fn a_prune_that_is_stopped_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let spool = open(dir.path());
