@@ -6,6 +6,8 @@
 
 mod common;
 
+#[path = "serve/again.rs"]
+mod again;
 #[path = "serve/ends.rs"]
 mod ends;
 #[path = "serve/figures.rs"]

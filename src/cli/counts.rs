@@ -49,8 +49,11 @@ pub fn paused_reason(view: &JobView) -> Option<&str> {
     Some(view.standing.paused_reason.as_deref().unwrap_or("no reason was noted"))
 }
 
-/// What to do about a paused job.
-pub fn remedy(job: &str) -> String {
+/// What to do about a paused job: whoever paused it knows, and the refusal breaker names the reply.
+pub fn remedy(job: &str, reason: &str) -> String {
+    if !reason.starts_with(['4', '5']) {
+        return format!("its recipients are pending: `infeed job resume {job}` sends them");
+    }
     format!(
         "its recipients are pending: mend the cause, then `infeed job resume {job}` and drain again \
          (`infeed job resume {job} --accept-refusals` to count them as refused)"
@@ -124,7 +127,7 @@ pub fn job_text(view: &JobView) -> Result<String, std::fmt::Error> {
     }
     if let Some(reason) = paused_reason(view) {
         writeln!(out, "paused: {reason}")?;
-        writeln!(out, "{}", remedy(view.pack.as_ref().unwrap_or(&view.job).as_str()))?;
+        writeln!(out, "{}", remedy(view.pack.as_ref().unwrap_or(&view.job).as_str(), reason))?;
     }
     out.push_str(&counts_text(view));
     if let Some(due_us) = view.deferred_due_us() {

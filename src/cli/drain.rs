@@ -395,6 +395,6 @@ pub fn tell_left_alone(left_alone: &[(JobId, String)], session: &Session) {
 /// Names the jobs that the refusal breaker paused.
 fn tell_paused(paused: &[(JobId, String)]) {
     for (job, reason) in paused {
-        eprintln!("infeed: job {job} is paused: {reason}; {}", counts::remedy(job.as_str()));
+        eprintln!("infeed: job {job} is paused: {reason}; {}", counts::remedy(job.as_str(), reason));
     }
 }

@@ -59,6 +59,7 @@ pub async fn own(
         reload,
         exit_code: exit::of_spool,
         exit_code_config: exit::BAD_CONFIG,
+        exit_code_usage: exit::USAGE,
         exit_code_other: exit::INTERNAL,
     };
     Ok(Owned { owner, served: control::serve(sockets, desk), commands, handle })

@@ -32,11 +32,15 @@ pub fn run(args: &SendArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     let mut flags = args.submit.flags();
     flags.extend(args.drain.flags());
     let mut session = Session::new(global, &flags)?;
-    args.submit.mta.choose(&mut session)?;
     if args.submit.dry_run {
+        args.submit.mta.choose(&mut session)?;
         return args.submit.dry_run(&session);
     }
     let beside = beside(args, &mut session)?;
+    // an owner of all has its own MTAs, and has said whether it has this one
+    if beside != Beside::Whole {
+        args.submit.mta.choose(&mut session)?;
+    }
     // the job carries it: should a daemon come between, it stops there too
     let (spool, submitted) = args.submit.submit_first(&session, args.drain.first)?;
     let before = spool.view(&submitted.job)?;
@@ -98,7 +102,7 @@ pub fn run(args: &SendArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
         }
     };
     if let Some(reason) = paused_reason(&view) {
-        eprintln!("infeed: job {} is paused: {reason}; {}", view.job, remedy(view.job.as_str()));
+        eprintln!("infeed: job {} is paused: {reason}; {}", view.job, remedy(view.job.as_str(), reason));
         return Ok(exit::PENDING);
     }
     Ok(if code == exit::DONE { code_of_counts(&view) } else { code })

@@ -113,7 +113,10 @@ fn screen(s: &Status) -> Result<String, fmt::Error> {
         writeln!(out, "{}: nobody drains it (`infeed serve`, or `infeed drain` from cron)", s.spool)?;
     }
     for owner in &s.owners {
-        let command = owner.command.as_deref().unwrap_or("an infeed that doesn't answer");
+        let command = owner
+            .command
+            .as_deref()
+            .unwrap_or("an infeed that doesn't answer (yet: at its start it reads what a dead one left)");
         let up = owner.uptime_s.map(|s| format!(", up {}", duration(s))).unwrap_or_default();
         let slices =
             if owner.slices == "00-ff" { String::new() } else { format!(", slices {}", owner.slices) };

@@ -20,7 +20,7 @@ use super::socket::Listening;
 use super::status::Status;
 use crate::clock::{self, Micros};
 use crate::runner::{RunEnded, RunHandle, RunStatus};
-use crate::spool::{Change, DirSpool, JobId, Requested, SpoolError, Standstill};
+use crate::spool::{Change, DirSpool, JobId, JobState, Requested, SpoolError, Standstill};
 
 /// How long a request may take to arrive: a connection that stays silent must not keep others out.
 const REQUEST_WAIT: Duration = Duration::from_secs(2);
@@ -48,6 +48,8 @@ pub struct Desk {
     pub exit_code: fn(&SpoolError) -> u8,
     /// The exit code of a configuration that is bad, or can't be read again.
     pub exit_code_config: u8,
+    /// The exit code of a request that makes no sense.
+    pub exit_code_usage: u8,
     /// The exit code of anything else: bad requests.
     pub exit_code_other: u8,
 }
@@ -158,6 +160,8 @@ enum Trouble {
     Spool(#[from] SpoolError),
     #[error("{0}: ask again, the spool is then without an owner, or with another")]
     Ending(#[from] RunEnded),
+    #[error("no MTA {name} here; there are {known}")]
+    NoSuchMta { name: String, known: String },
     #[error("{0}")]
     Reload(String),
     #[error("the answer can't be written: {0}")]
@@ -182,6 +186,7 @@ impl Desk {
         let exit_code = match trouble {
             Trouble::Spool(e) => (self.exit_code)(e),
             Trouble::Reload(_) => self.exit_code_config,
+            Trouble::BadRequest(_) | Trouble::NoSuchMta { .. } => self.exit_code_usage,
             Trouble::Ending(_) => return Reply::Ending { text: trouble.to_string() },
             _ => self.exit_code_other,
         };
@@ -227,7 +232,16 @@ impl Desk {
                 let changed = ended.is_some();
                 ok(self.all_paused(ended, changed).await?)
             }
-            Request::ResumeMta { mta } => ok(self.run.resume_mta(mta).await?),
+            Request::ResumeMta { mta } => {
+                if let Some(name) = &mta {
+                    let mtas = self.run.status().await?.mtas;
+                    if !mtas.iter().any(|mta| mta.name == *name) {
+                        let known: Vec<String> = mtas.into_iter().map(|mta| mta.name).collect();
+                        return Err(Trouble::NoSuchMta { name: name.clone(), known: known.join(", ") });
+                    }
+                }
+                ok(self.run.resume_mta(mta).await?)
+            }
             Request::Reload => self.reload().await,
         }
     }
@@ -305,7 +319,14 @@ impl Desk {
                     let seconds = RELEASE_WAIT.as_secs();
                     return Err(SpoolError::Busy { job: job.to_string(), seconds }.into());
                 }
-                Requested::InHand => tokio::time::sleep(Duration::from_millis(20)).await,
+                Requested::InHand => {
+                    if change.to() != JobState::Active
+                        && let Err(e) = self.run.stop_job(job.clone()).await
+                    {
+                        tracing::debug!("{e}: it lets go of all it has");
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
             }
         }
     }

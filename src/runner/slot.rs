@@ -285,7 +285,10 @@ fn verdict(status: &MtaStatus, config: &MtaConfig, begun_us: Micros) -> (Option<
         MtaState::Up | MtaState::Connecting => (None, None),
         MtaState::Paused { said } => {
             let text = format!("{} {}", said.code, said.text);
-            (Some(format!("the MTA refuses us: {text}")), Some(Ended::MtaPaused(text)))
+            (
+                Some(format!("the MTA refuses us: {text}; mend it, then `infeed mta resume`")),
+                Some(Ended::MtaPaused(text)),
+            )
         }
         MtaState::Down { since, error } => {
             let wait = if status.ever_connected { config.wait } else { config.wait_first };
