@@ -82,18 +82,8 @@ fn look_on(
                     let note = counts.note.as_deref().map(|n| format!(", {n}")).unwrap_or_default();
                     bar.set_message(format!("{} accepted{note}", counts.progress.accepted));
                 }
-                if counts.standstill {
-                    let why = "everything is paused: `infeed resume --all`";
-                    return Ok(Followed::Stuck(why.to_owned()));
-                }
-                if counts.state != "active" {
-                    return Ok(Followed::Ended);
-                }
-                if let Some(why) = counts.left_alone {
-                    return Ok(Followed::Stuck(why));
-                }
-                if !counts.under_way {
-                    return Ok(Followed::Ended);
+                if let Some(end) = end_by(&counts) {
+                    return Ok(end);
                 }
                 if last.as_ref().map(|l| l.progress) != Some(counts.progress) {
                     moved = Instant::now();
@@ -107,6 +97,20 @@ fn look_on(
         }
         std::thread::sleep(ASK_EVERY);
     }
+}
+
+/// Whether there is nothing to wait for, by what the owner says.
+fn end_by(counts: &JobCounts) -> Option<Followed> {
+    if counts.standstill {
+        return Some(Followed::Stuck("everything is paused: `infeed resume --all`".to_owned()));
+    }
+    if counts.state != JobState::Active.as_str() {
+        return Some(Followed::Ended);
+    }
+    if let Some(why) = &counts.left_alone {
+        return Some(Followed::Stuck(why.clone()));
+    }
+    (!counts.under_way).then_some(Followed::Ended)
 }
 
 /// `None`: nobody answers now.
@@ -130,5 +134,31 @@ fn answer(owner: &Client, job: &JobId) -> anyhow::Result<Option<JobCounts>> {
         Ok(counts) => Ok(Some(counts)),
         Err(e) if e.is_passing() => Ok(None),
         Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_is_left_alone_is_not_waited_for_and_its_reason_is_told() {
+        let counts = JobCounts {
+            state: "active".to_owned(),
+            progress: crate::runner::JobProgress::default(),
+            under_way: true,
+            left_alone: None,
+            standstill: false,
+            note: None,
+        };
+        assert_eq!(end_by(&counts), None);
+        let why = Some("it is for the MTA eu-2 alone".to_owned());
+        for under_way in [true, false] {
+            let left = JobCounts { left_alone: why.clone(), under_way, ..counts.clone() };
+            assert_eq!(end_by(&left), why.clone().map(Followed::Stuck));
+        }
+        // what has ended has ended, whatever the run thinks of it still
+        let done = JobCounts { state: "done".to_owned(), left_alone: why, ..counts };
+        assert_eq!(end_by(&done), Some(Followed::Ended));
     }
 }

@@ -1,5 +1,7 @@
 //! Jobs that only one MTA may take.
 
+use std::io::Write;
+
 use crate::common::daemon::{MERGED, SHARED};
 use crate::common::tally::{Repeats, Tally};
 use crate::farm::Farm;
@@ -66,6 +68,9 @@ fn a_job_whose_mta_is_taken_out_is_named_and_goes_on_when_it_is_back() {
     let left = status["left_alone"].as_array().expect("a list");
     let line = left.iter().find(|line| line["job"] == job.as_str()).unwrap_or_else(|| panic!("{status}"));
     assert!(line["reason"].as_str().is_some_and(|why| why.contains("goes")), "{line}");
+    // whoever follows it is told the same
+    let progress = progress(&farm, &job);
+    assert_eq!(progress["ok"]["left_alone"], line["reason"], "{progress}");
     farm.desk.configure(&with_both);
     farm.desk.infeed(&["reload"]).run().expect_code(0);
     farm.desk.wait_state(&job, "done");
@@ -74,6 +79,14 @@ fn a_job_whose_mta_is_taken_out_is_named_and_goes_on_when_it_is_back() {
     let tally = Tally::of(&farm.taken("goes"));
     assert_eq!(tally.judge(&farm.desk, &job, "job", Repeats::None).accepted, 1_000);
     assert_eq!((tally.all(), farm.taken("stays").len()), (1_000, 200));
+}
+
+/// What the daemon answers to one who follows the job.
+fn progress(farm: &Farm, job: &str) -> serde_json::Value {
+    let socket = farm.desk.spool().join("control.sock");
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).expect("the daemon listens");
+    writeln!(stream, r#"{{"do":"progress","job":"{job}"}}"#).expect("asked");
+    serde_json::from_reader(stream).expect("an answer")
 }
 
 #[test]
