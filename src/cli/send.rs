@@ -123,10 +123,11 @@ enum Beside {
 /// # Errors
 /// It can't (64): nothing is submitted then.
 fn beside(args: &SendArgs, session: &mut Session) -> anyhow::Result<Beside> {
-    let Some(owner) = control::owners(session)?.into_iter().next() else { return Ok(Beside::Nobody) };
-    let status: Status = owner.ask(&Request::Status)?;
+    let Some(status) = control::ask::<Status>(session, &Request::Status)? else { return Ok(Beside::Nobody) };
     let all = XxRange::ALL.to_string();
-    if !status.owners.iter().any(|owner| owner.command.is_some() && owner.slices == all) {
+    let owns_all = status.owners.iter().any(|owner| owner.command.is_some() && owner.slices == all);
+    // one without MTAs is ending
+    if !owns_all || status.mtas.is_empty() {
         return Ok(Beside::Part);
     }
     let refuse = |why: String| Err(exit::coded(exit::USAGE, format!("{why}; nothing was submitted")));

@@ -5,8 +5,8 @@ use crate::common::desk::Desk;
 use crate::common::sink::SinkProcess;
 use crate::common::wait::wait_until;
 
-const JOBS: usize = 24;
-const RECIPIENTS: usize = 60;
+const JOBS: usize = 60;
+const RECIPIENTS: usize = 12;
 
 #[test]
 fn a_job_submitted_anew_under_the_key_of_a_cancelled_one_sends_the_new_message() {
@@ -16,7 +16,7 @@ fn a_job_submitted_anew_under_the_key_of_a_cancelled_one_sends_the_new_message()
     let daemon = Daemon::start(&desk, &["--mta", &sink.address(), "--connections", "4"]);
     let corrected = SHARED.replace("Hello, all of you", "The link in our last letter was wrong");
     let submit = |tag: &str, text: &str| {
-        let flags = ["--id", tag, "--again", "--set", "spool.chunk_recipients_max=5"];
+        let flags = ["--id", tag, "--again", "--set", "spool.chunk_recipients_max=1"];
         desk.submit_list(tag, RECIPIENTS, text, &flags)
     };
     let tags: Vec<String> = (0..JOBS).map(|i| format!("k{i}")).collect();
@@ -24,7 +24,7 @@ fn a_job_submitted_anew_under_the_key_of_a_cancelled_one_sends_the_new_message()
         submit(tag, SHARED);
     }
     // in the midst of them all, some with a chunk in hand and some without
-    wait_until("deliveries", DEADLINE, || sink.tail().waiting() >= 100);
+    wait_until("deliveries", DEADLINE, || sink.tail().waiting() >= 200);
     desk.infeed(&["pause", "--all"]).run().expect_code(0);
     wait_until("end of what was in flight", DEADLINE, || desk.status()["in_flight"] == 0);
     let before = sink.tail().waiting();
