@@ -48,7 +48,8 @@ pub struct PackSettings {
     pub members_max: usize,
     /// Recipients a pack, and so a small job.
     pub recipients_max: usize,
-    /// Bytes of messages and recipients a pack, and so a small job. A drain holds up to 16 packs in memory.
+    /// Bytes of messages and recipients a pack, and so a small job. A drain holds up to 40 MiB of
+    /// chunks in memory, and the messages of the packs among them.
     pub bytes_max: usize,
     /// Bytes of jobs that wait for their commit; beyond, `submit` waits.
     pub pending_bytes_max: usize,

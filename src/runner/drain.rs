@@ -161,6 +161,8 @@ impl<O: Owner> Run<'_, O> {
                 break reason;
             }
         };
+        // whoever asks something now is told that it ends, and need not wait for the grace
+        self.commands = None;
         self.supply.end();
         self.progress.set_connections(0);
         self.slots.stop(self.config.shutdown_grace).await;

@@ -22,7 +22,7 @@
 //! | `retry`, `rate` | pure: when to try again |
 //!
 //! Guarantees: a recipient is in one transaction at a time; every one that is taken comes back, once;
-//! memory is bounded by [`HANDS_MAX`] and [`HANDS_BYTES_MAX`], whatever waits. Errors: [`RunnerError`].
+//! memory is bounded by [`FIRST_HANDS_MAX`] and [`HANDS_BYTES_MAX`], whatever waits. Errors: [`RunnerError`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -55,7 +55,7 @@ pub use command::{
 pub use drain::{drain, drain_owned};
 pub use mtas::MtaConfig;
 pub use retry::RetryPolicy;
-pub use room::{HANDS_BYTES_MAX, HANDS_MAX, HANDS_PER_JOB_MAX};
+pub use room::{FIRST_HANDS_MAX, HANDS_BYTES_MAX, HANDS_MAX, HANDS_PER_JOB_MAX};
 
 /// How one run drains.
 #[derive(Debug, Clone)]

@@ -119,6 +119,24 @@ mod tests {
     }
 
     #[test]
+    fn a_job_begins_beside_a_hundred_others_and_then_the_one_that_has_waited_longest_is_next() {
+        let tier = InHand { hands: 100, bytes: 100 * (40 << 10) };
+        let claimant = |hands, claimed_last| Claimant {
+            priority: 5,
+            hands,
+            queued: 0,
+            tier,
+            tier_queued: 0,
+            claimed_last,
+        };
+        let fresh = claimant(0, 0);
+        assert!(fresh.wants(tier, || false) && !claimant(1, 7).wants(tier, || false));
+        let mut ranks = [claimant(0, 9), claimant(1, 1), claimant(0, 3), fresh];
+        ranks.sort_by_key(Claimant::rank);
+        assert_eq!(ranks.map(|c| (c.hands, c.claimed_last)), [(0, 0), (0, 3), (0, 9), (1, 1)]);
+    }
+
+    #[test]
     fn a_job_with_nothing_in_hand_is_claimed_for_whatever_waits_of_others() {
         let all = InHand { hands: 40, bytes: 4 << 20 };
         let mut job =

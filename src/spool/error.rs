@@ -107,3 +107,20 @@ impl SpoolError {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jobs_own_files_are_its_own_trouble_and_the_journal_and_a_full_disk_are_everybodys() {
+        let io = |path: &str, source: io::Error| SpoolError::Io { what: "read", path: path.into(), source };
+        let absent = || io::Error::from(io::ErrorKind::NotFound);
+        assert!(io("/s/active/j/message", absent()).is_of_one_job());
+        assert!(SpoolError::damaged(Path::new("/s/paused/j/standing.toml"), "bad").is_of_one_job());
+        assert!(!io("/s/journal/00-ff.1.0", absent()).is_of_one_job());
+        assert!(!io("/s/active", absent()).is_of_one_job());
+        assert!(!io("/s/active/j/results/00/x", io::Error::from(io::ErrorKind::StorageFull)).is_of_one_job());
+        assert!(!SpoolError::damaged(Path::new("/s/journal"), "no space").is_of_one_job());
+    }
+}

@@ -45,7 +45,8 @@ fn a_second_signal_ends_a_drain_that_waits_for_the_mta() {
         .spawn();
     wait_until("outcome of the others", DEADLINE, || desk.show(&job)["accepted"] == 200);
     drain.signal(Signal::TERM);
-    // as long as two commands take
+    // signals within a tenth of a second count as one
+    std::thread::sleep(std::time::Duration::from_millis(300));
     assert_eq!(desk.show(&job)["pending"], 1);
     desk.check();
     assert!(drain.try_wait().is_none(), "the first signal has ended it in the middle of a transaction");
