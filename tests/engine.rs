@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use infeed::infeed::{InfeedConfig, StreakLimits};
+use infeed::infeed::InfeedConfig;
 use infeed::runner::{DrainConfig, DrainReport, Ended, MtaConfig, Progress, RetryPolicy, drain};
 use infeed::sink::{Sink, SinkConfig, SinkHandle};
 use infeed::slice::XxRange;
@@ -77,25 +77,16 @@ fn sink(ledger: Option<&Path>, flags: &[&str]) -> SinkHandle {
 }
 
 fn config(address: String) -> DrainConfig {
+    let infeed = InfeedConfig { address, connections: 4, ..InfeedConfig::default() };
+    let mta = MtaConfig {
+        wait_first: Duration::from_secs(2),
+        wait: Duration::from_secs(20),
+        ..MtaConfig::new("mta", infeed)
+    };
     DrainConfig {
-        mtas: vec![MtaConfig {
-            name: "mta".into(),
-            weight: 1,
-            sink: false,
-            infeed: InfeedConfig { address, connections: 4, ..InfeedConfig::default() },
-            wait_first: Duration::from_secs(2),
-            wait: Duration::from_secs(20),
-            pause_probe: Duration::ZERO,
-        }],
-        range: XxRange::ALL,
-        only_job: None,
-        first: None,
-        real_into_sink: Vec::new(),
-        addresses_are_meant: false,
-        breaker: StreakLimits::default(),
         retry: RetryPolicy { delay_s_min: 1, ..RetryPolicy::default() },
         shutdown_grace: Duration::from_secs(10),
-        forever: false,
+        ..DrainConfig::new(vec![mta])
     }
 }
 

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use infeed::infeed::{InfeedConfig, StreakLimits};
+use infeed::infeed::InfeedConfig;
 use infeed::intake::{PackSettings, Packer, SmallJob};
 use infeed::runner::{DrainConfig, MtaConfig, Progress, RetryPolicy, drain};
 use infeed::sink::{Sink, SinkConfig};
-use infeed::slice::XxRange;
 use infeed::spool::{DirSpool, JobId, Settings};
 use tokio::sync::watch;
 
@@ -68,25 +67,10 @@ impl Came {
 
 /// How the MTA at `mta` is drained into; `sink`: by rehearsals alone.
 pub fn drain_config(mta: String, sink: bool) -> DrainConfig {
+    let infeed = InfeedConfig { address: mta, connections: 4, ..InfeedConfig::default() };
     DrainConfig {
-        mtas: vec![MtaConfig {
-            name: "mta".into(),
-            weight: 1,
-            sink,
-            infeed: InfeedConfig { address: mta, connections: 4, ..InfeedConfig::default() },
-            wait_first: Duration::from_secs(5),
-            wait: Duration::from_secs(20),
-            pause_probe: Duration::ZERO,
-        }],
-        range: XxRange::ALL,
-        only_job: None,
-        first: None,
-        real_into_sink: Vec::new(),
-        addresses_are_meant: false,
-        breaker: StreakLimits::default(),
         retry: RetryPolicy { delay_s_min: 1, ..RetryPolicy::default() },
-        shutdown_grace: Duration::from_secs(10),
-        forever: false,
+        ..DrainConfig::new(vec![MtaConfig { sink, ..MtaConfig::new("mta", infeed) }])
     }
 }
 

@@ -120,16 +120,12 @@ async fn drain_async(
         None => session::mta_configs(&session.config),
     };
     let config = DrainConfig {
-        mtas,
         range: job.range,
         only_job: job.only_job,
         first: options.first,
         real_into_sink: job.real_into_sink,
         addresses_are_meant: job.addresses_are_meant,
-        breaker: session::streak_limits(&session.config),
-        retry: session::retry_policy(&session.config),
-        shutdown_grace: Duration::from_millis(session.config.drain.shutdown_grace_ms),
-        forever: false,
+        ..session::drain_config(&session.config, mtas)
     };
     let owned = match owner::own(spool, session, &config, job.command, None).await {
         Ok(owned) => owned,

@@ -12,9 +12,8 @@ use super::owner::{self, Owned, ReloadAsked, owned_by_other};
 use super::session::{self, GlobalOptions, Session};
 use super::{exit, mta::MtaOption};
 use crate::control;
-use crate::runner::{DrainConfig, Ended, Progress, Reload, RunHandle};
-use crate::sink::{Sink, SinkConfig, SinkHandle};
-use crate::slice::XxRange;
+use crate::runner::{DrainConfig, Ended, MtaConfig, Progress, Reload, RunHandle};
+use crate::sink::{Sink, SinkConfig};
 use crate::spool::{DirSpool, retention};
 
 /// How long a spool that another process drains is waited for, between two tries.
@@ -73,7 +72,10 @@ async fn serve(
     let mut sink_config = SinkConfig::new(([127, 0, 0, 1], 0).into());
     sink_config.ledger.clone_from(&args.sink_ledger);
     let sink = Sink::start(sink_config)?;
-    let config = DrainConfig { forever: true, ..drain_config(session, &sink) };
+    let config = DrainConfig {
+        forever: true,
+        ..session::drain_config(&session.config, mta_configs(session, &sink.local_addr().to_string()))
+    };
     let (reload_asked, reloads) = mpsc::channel(1);
     let Some(owned) = own(spool, session, &config, reload_asked.clone(), stop.clone()).await? else {
         return Ok(exit::DONE);
@@ -154,21 +156,11 @@ async fn own(
     }
 }
 
-fn drain_config(session: &Session, sink: &SinkHandle) -> DrainConfig {
+/// The MTAs of the configuration, and the daemon's own sink.
+fn mta_configs(session: &Session, sink_address: &str) -> Vec<MtaConfig> {
     let mut mtas = session::mta_configs(&session.config);
-    mtas.push(session::sink_mta_config(&session.config, sink.local_addr().to_string()));
-    DrainConfig {
-        mtas,
-        range: XxRange::ALL,
-        only_job: None,
-        first: None,
-        real_into_sink: Vec::new(),
-        addresses_are_meant: false,
-        breaker: session::streak_limits(&session.config),
-        retry: session::retry_policy(&session.config),
-        shutdown_grace: Duration::from_millis(session.config.drain.shutdown_grace_ms),
-        forever: true,
-    }
+    mtas.push(session::sink_mta_config(&session.config, sink_address.to_owned()));
+    mtas
 }
 
 /// What goes on beside the run.
@@ -214,10 +206,8 @@ impl Aside {
 
     async fn reload_once(&self) -> Result<(), String> {
         let session = load(&self.args, &self.global).map_err(|e| exit::describe(&e))?;
-        let mut mtas = session::mta_configs(&session.config);
-        mtas.push(session::sink_mta_config(&session.config, self.sink_address.clone()));
         let reload = Reload {
-            mtas,
+            mtas: mta_configs(&session, &self.sink_address),
             retry: session::retry_policy(&session.config),
             breaker: session::streak_limits(&session.config),
         };

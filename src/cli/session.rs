@@ -15,7 +15,7 @@ use crate::config::{self, Config, Environment, MtaEntry};
 use crate::infeed::StreakLimits;
 use crate::infeed::{AuthConfig, InfeedConfig, PasswordSource, Timeouts, TlsConfig};
 use crate::intake::address::check_domain_only;
-use crate::runner::{MtaConfig, RetryPolicy};
+use crate::runner::{DrainConfig, MtaConfig, RetryPolicy};
 use crate::spool::{DirSpool, RetentionSettings, Settings};
 
 /// The options that all commands share.
@@ -251,6 +251,16 @@ fn helo_name() -> String {
     let name = name.trim();
     let is_domain = name.is_ascii() && name.contains('.') && check_domain_only(name).is_ok();
     if is_domain { name.to_owned() } else { "[127.0.0.1]".to_owned() }
+}
+
+/// A drain into these MTAs as the configuration wants it.
+pub fn drain_config(config: &Config, mtas: Vec<MtaConfig>) -> DrainConfig {
+    DrainConfig {
+        breaker: streak_limits(config),
+        retry: retry_policy(config),
+        shutdown_grace: Duration::from_millis(config.drain.shutdown_grace_ms),
+        ..DrainConfig::new(mtas)
+    }
 }
 
 /// When the refusal breaker trips.

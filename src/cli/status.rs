@@ -9,7 +9,6 @@ use super::session::{GlobalOptions, Session, print, print_json};
 use super::{control, exit};
 use crate::clock::{self, Micros, SECOND_US};
 use crate::control::{Request, Status};
-use crate::spool::DirSpool;
 
 /// Look at the MTAs, or call on one again
 #[derive(Debug, Clone, Args)]
@@ -99,11 +98,6 @@ pub fn run_mta(args: &MtaArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
 
 fn nobody_serves() -> anyhow::Error {
     exit::coded(exit::UNAVAILABLE, "nobody serves this spool now: start `infeed serve`".to_owned())
-}
-
-/// Whether a spool is drained by somebody who can be asked.
-pub fn is_served(spool: &DirSpool, session: &Session) -> anyhow::Result<bool> {
-    Ok(!spool.owners()?.is_empty() && !control::owners(session)?.is_empty())
 }
 
 /// One screen of text.

@@ -67,11 +67,6 @@ impl RefusalStreak {
         Streak::Release
     }
 
-    /// A 4xx: neither counts nor ends the streak.
-    pub fn on_deferred(&self) -> Streak {
-        Streak::Hold
-    }
-
     /// A 5xx to `address`.
     pub fn on_refused(&mut self, address: &str, said: &Said) -> Streak {
         let blanked = blank(address, &said.text);
@@ -181,15 +176,6 @@ mod tests {
         feed(&mut streak, 49);
         assert_eq!(streak.on_refused("a@d1.example", &said(550, "5.1.1 unknown")), Streak::Release);
         assert!(feed(&mut streak, 49).iter().skip(1).all(|a| *a == Streak::Hold));
-    }
-
-    #[test]
-    fn a_deferral_neither_counts_nor_ends_the_streak() {
-        let mut streak = RefusalStreak::default();
-        feed(&mut streak, 49);
-        assert_eq!(streak.on_deferred(), Streak::Hold);
-        let (address, said) = denied(49);
-        assert!(matches!(streak.on_refused(&address, &said), Streak::Trip { .. }));
     }
 
     #[test]

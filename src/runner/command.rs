@@ -96,8 +96,6 @@ pub struct RunStatus {
     pub rate_10_s: f64,
     pub rate_60_s: f64,
     pub mtas: Vec<MtaRunStatus>,
-    /// Jobs with chunks in hand.
-    pub jobs_in_hand: usize,
     /// Recipients in transactions now.
     pub in_flight: usize,
     /// The same by job.

@@ -264,18 +264,8 @@ impl<O: Owner> Run<'_, O> {
             state.jobs.iter().map(|(id, job)| (id.clone(), job.in_flight)).collect();
         let in_flight = in_flight_by_job.iter().map(|(_, n)| n).sum();
         let left_alone = state.left_alone.iter().map(|(job, why)| (job.clone(), why.clone())).collect();
-        let jobs_in_hand = state.jobs.len();
         drop(state);
-        RunStatus {
-            progress,
-            rate_10_s,
-            rate_60_s,
-            mtas,
-            jobs_in_hand,
-            in_flight,
-            in_flight_by_job,
-            left_alone,
-        }
+        RunStatus { progress, rate_10_s, rate_60_s, mtas, in_flight, in_flight_by_job, left_alone }
     }
 }
 

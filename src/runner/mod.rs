@@ -80,6 +80,24 @@ pub struct DrainConfig {
     pub forever: bool,
 }
 
+impl DrainConfig {
+    /// A drain of all that is due, of every slice, into these MTAs.
+    pub fn new(mtas: Vec<MtaConfig>) -> Self {
+        Self {
+            mtas,
+            range: XxRange::ALL,
+            only_job: None,
+            first: None,
+            real_into_sink: Vec::new(),
+            addresses_are_meant: false,
+            breaker: StreakLimits::default(),
+            retry: RetryPolicy::default(),
+            shutdown_grace: Duration::from_secs(30),
+            forever: false,
+        }
+    }
+}
+
 /// Why a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {

@@ -30,6 +30,21 @@ pub struct MtaConfig {
     pub pause_probe: Duration,
 }
 
+impl MtaConfig {
+    /// An MTA like any other: weight 1, and as patient as the settings are by default.
+    pub fn new(name: impl Into<String>, infeed: InfeedConfig) -> Self {
+        Self {
+            name: name.into(),
+            weight: 1,
+            sink: false,
+            infeed,
+            wait_first: Duration::from_secs(15),
+            wait: Duration::from_secs(300),
+            pause_probe: Duration::from_secs(300),
+        }
+    }
+}
+
 /// Where a job may go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Target {

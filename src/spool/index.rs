@@ -70,7 +70,6 @@ pub struct JobDue {
     pub due: usize,
     /// Chunks that are due later.
     pub later: usize,
-    pub next_due_us: Option<Micros>,
     /// A command waits for its chunks to be let go: claim no more, end what is open.
     pub requested: bool,
 }
@@ -271,7 +270,6 @@ fn due_of(job: &JobId, e: &Entry, now: Micros) -> JobDue {
         accept_refusals: e.meta.accept_refusals || e.standing.accept_refusals,
         due,
         later: e.waiting.len() - due,
-        next_due_us: e.waiting.first().map(|n| n.due_us),
         requested: e.requested,
     }
 }

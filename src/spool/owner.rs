@@ -278,6 +278,7 @@ impl DirOwner {
     }
 
     /// The chunks in hand.
+    #[cfg(test)]
     pub fn open_handles(&self) -> Vec<u32> {
         self.shared.lock().open.keys().copied().collect()
     }

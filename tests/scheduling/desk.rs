@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use infeed::infeed::{InfeedConfig, StreakLimits};
+use infeed::infeed::InfeedConfig;
 use infeed::runner::{DrainConfig, Ended, MtaConfig, Progress, RetryPolicy, drain};
 use infeed::sink::{Sink, SinkConfig, SinkHandle};
 use infeed::slice::XxRange;
@@ -82,30 +82,16 @@ impl Desk {
     }
 
     pub async fn drain_range(&self, first: u8, last: u8, connections: usize, recipients_max: usize) {
+        let infeed = InfeedConfig {
+            address: self.sink.local_addr().to_string(),
+            connections,
+            recipients_per_transaction_max: recipients_max,
+            ..InfeedConfig::default()
+        };
         let config = DrainConfig {
-            mtas: vec![MtaConfig {
-                name: "mta".into(),
-                weight: 1,
-                sink: false,
-                infeed: InfeedConfig {
-                    address: self.sink.local_addr().to_string(),
-                    connections,
-                    recipients_per_transaction_max: recipients_max,
-                    ..InfeedConfig::default()
-                },
-                wait_first: Duration::from_secs(2),
-                wait: Duration::from_secs(20),
-                pause_probe: Duration::ZERO,
-            }],
             range: XxRange { first, last },
-            only_job: None,
-            first: None,
-            real_into_sink: Vec::new(),
-            addresses_are_meant: false,
-            breaker: StreakLimits::default(),
             retry: RetryPolicy { delay_s_min: 1, ..RetryPolicy::default() },
-            shutdown_grace: Duration::from_secs(10),
-            forever: false,
+            ..DrainConfig::new(vec![MtaConfig::new("mta", infeed)])
         };
         let (_stop, stopped) = watch::channel(false);
         let report = drain(&self.spool, config, Progress::new(), stopped).await.unwrap();
