@@ -22,6 +22,22 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+/// Two messages, the second's envelope in one group with the first's content.
+pub const TWO_GROUPED: &[&str] = &[
+    "C: MAIL",
+    "C: RCPT",
+    "C: DATA",
+    "alone",
+    "S: 250 ok|250 ok|354 go",
+    ".",
+    "C: MAIL",
+    "C: RCPT",
+    "C: DATA",
+    "S: 250 ok|250 ok|250 ok|354 go",
+    ".",
+    "S: 250 ok",
+];
+
 pub const HELLO: &[&str] = &["S: 220 mx", "C: EHLO", "S: 250-mx|250-PIPELINING|250-8BITMIME|250 SIZE 100000"];
 pub const HELLO_LOCK_STEP: &[&str] = &["S: 220 mx", "C: EHLO me.example", "alone", "S: 250-mx|250 8BITMIME"];
 

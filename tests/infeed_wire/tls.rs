@@ -9,7 +9,7 @@ use infeed::config::TlsMode;
 use infeed::infeed::{InfeedConfig, MtaState, MtaStatus, Pool, TlsConfig};
 
 use super::certificates::{Authority, Identity};
-use super::server::{HELLO, Server};
+use super::server::{HELLO, Server, TWO_GROUPED};
 use super::work::{List, config, drain, message};
 
 const CLEAR: &[&str] =
@@ -155,21 +155,7 @@ async fn a_bad_certificate_pauses_with_what_is_wrong_and_the_remedy() {
 #[tokio::test]
 async fn implicit_tls_begins_with_the_first_octet_and_groups_as_in_clear_text() {
     let place = Place::new();
-    let messages = [
-        "C: MAIL",
-        "C: RCPT",
-        "C: DATA",
-        "alone",
-        "S: 250 ok|250 ok|354 go",
-        ".",
-        "C: MAIL",
-        "C: RCPT",
-        "C: DATA",
-        "S: 250 ok|250 ok|250 ok|354 go",
-        ".",
-        "S: 250 ok",
-    ];
-    let script: &[&[&str]] = &[&["tls", "S: 220 mx"], EHLO, &messages, &["C: QUIT", "S: 221 bye", "eof"]];
+    let script: &[&[&str]] = &[&["tls", "S: 220 mx"], EHLO, TWO_GROUPED, &["C: QUIT", "S: 221 bye", "eof"]];
     let server = Server::tls(place.identity().acceptor(), &[script]).await;
     let list = List::new([message(&[1]), message(&[2])]);
     let list = drain(place.config(&server.address, TlsMode::Implicit), list).await;

@@ -2,28 +2,14 @@
 
 use infeed::infeed::{MtaState, Pool};
 
-use super::server::{HELLO, Server};
+use super::server::{HELLO, Server, TWO_GROUPED};
 use super::tls::one;
 use super::work::{List, config, drain, message};
 
 #[tokio::test]
 async fn a_unix_domain_socket_is_spoken_to_like_a_port() {
     let dir = tempfile::tempdir().unwrap();
-    let messages = [
-        "C: MAIL",
-        "C: RCPT",
-        "C: DATA",
-        "alone",
-        "S: 250 ok|250 ok|354 go",
-        ".",
-        "C: MAIL",
-        "C: RCPT",
-        "C: DATA",
-        "S: 250 ok|250 ok|250 ok|354 go",
-        ".",
-        "S: 250 ok",
-    ];
-    let script: &[&[&str]] = &[HELLO, &messages, &["C: QUIT", "S: 221 bye", "eof"]];
+    let script: &[&[&str]] = &[HELLO, TWO_GROUPED, &["C: QUIT", "S: 221 bye", "eof"]];
     let server = Server::unix(&dir.path().join("mta"), None, &[script]);
     let list = drain(config(&server.address), List::new([message(&[1]), message(&[2])])).await;
     server.played().await;

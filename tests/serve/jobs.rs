@@ -40,11 +40,7 @@ fn nothing_of_a_job_arrives_once_pause_has_returned_and_resume_sends_the_rest() 
         desk.infeed(&["job", "resume", &job]).run().expect_code(0);
         wait_until("more deliveries", DEADLINE, || Tally::of(&sink.taken()).deliveries("job") > now + 100);
     }
-    desk.wait_state(&job, "done");
-    daemon.stop();
-    let tally = Tally::of(&sink.stop().1);
-    assert_eq!(tally.judge(&desk, &job, "job", Repeats::None).accepted, 3_000);
-    desk.check();
+    all_arrive_once(&desk, &job, daemon, sink);
 }
 
 #[test]
@@ -96,11 +92,7 @@ fn racing_pauses_and_resumes_lose_nobody_and_repeat_nobody() {
     if show["state"] != "done" {
         desk.infeed(&["job", "resume", &job]).run().expect_code(0);
     }
-    desk.wait_state(&job, "done");
-    daemon.stop();
-    let tally = Tally::of(&sink.stop().1);
-    assert_eq!(tally.judge(&desk, &job, "job", Repeats::None).accepted, 3_000);
-    desk.check();
+    all_arrive_once(&desk, &job, daemon, sink);
 }
 
 #[test]
@@ -140,4 +132,13 @@ fn commands_without_an_owner_act_on_the_spool() {
         let run = desk.infeed(command).run().expect_code(69);
         assert!(run.stderr.contains("infeed serve"), "{}", run.stderr);
     }
+}
+
+/// The job ends, and each of its 3,000 was sent to once.
+fn all_arrive_once(desk: &Desk, job: &str, daemon: Daemon, sink: SinkProcess) {
+    desk.wait_state(job, "done");
+    daemon.stop();
+    let tally = Tally::of(&sink.stop().1);
+    assert_eq!(tally.judge(desk, job, "job", Repeats::None).accepted, 3_000);
+    desk.check();
 }
