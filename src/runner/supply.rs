@@ -191,7 +191,7 @@ impl<O: Owner> Supply<O> {
         self.progress.count(Outcome::Quarantined, 1);
         let mut state = self.lock();
         state.landed(handle, 1, 1);
-        self.after_landing(&state);
+        self.after_landing(&state, handle);
     }
 
     /// Gives back recipients for whom no transaction was made.
@@ -201,12 +201,11 @@ impl<O: Owner> Supply<O> {
         state.landed(handle, indices.len(), 0);
     }
 
-    /// Wakes whoever has something to do after recipients came back.
-    pub fn after_landing(&self, state: &State) {
-        if !state.finished.is_empty()
-            || state.jobs.values().any(|j| j.stop.is_some() || j.first_left == Some(0))
-            || state.first_left == Some(0)
-        {
+    /// Wakes whoever has something to do after recipients of this chunk came back.
+    pub fn after_landing(&self, state: &State, handle: u32) {
+        let ends = |j: &JobRun| j.stop.is_some() || j.first_left == Some(0);
+        let job = state.hands.get(&handle).and_then(|hand| state.jobs.get(&hand.job));
+        if !state.finished.is_empty() || job.is_some_and(ends) || state.first_left == Some(0) {
             self.feed.notify_one();
         }
     }
