@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, watch};
 
 use super::Progress;
@@ -44,9 +45,9 @@ pub(super) struct State {
     pub jobs: HashMap<JobId, JobRun>,
     /// Jobs that have something ready, and which job is which there.
     pub line: Line,
-    pub serials: HashMap<u32, JobId>,
+    pub serials: FxHashMap<u32, JobId>,
     pub next_serial: u32,
-    pub hands: HashMap<u32, Hand>,
+    pub hands: FxHashMap<u32, Hand>,
     /// What is in hand, by where it may go.
     pub groups: Vec<Group>,
     /// The MTAs that may take.
