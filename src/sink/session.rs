@@ -18,6 +18,7 @@ use super::receiver::Receiver;
 use super::reply;
 use super::server::Shared;
 use super::settings::{Behaviour, Fault, Stage};
+use super::transfer::Incoming;
 use super::wire::{Fill, Wire};
 
 /// The behaviour in force, in the session's own copy: its count is touched at each command, and sessions
@@ -61,11 +62,13 @@ pub(super) struct Session {
     /// 354 was said: input is content.
     pub receiving: bool,
     pub receiver: Receiver,
+    /// BDAT was said: input is this chunk.
+    pub incoming: Option<Incoming>,
     pub content: Content,
     pub pen: Pen,
     /// Close when content begins.
     pub drop_before_dot: bool,
-    /// Octets of input that came in one group with a final dot and get 503 (`no_group_across_dot`).
+    /// Octets of input that came in one group with the end of content and get 503 (`no_group_across_dot`).
     pub after_dot: usize,
     /// Until when the messages so far have kept the service busy.
     pub served_until: Instant,
@@ -89,6 +92,7 @@ impl Session {
             mail_commands: 0,
             receiving: false,
             receiver: Receiver::default(),
+            incoming: None,
             content: Content::default(),
             pen: Pen::default(),
             drop_before_dot: false,
@@ -105,10 +109,11 @@ impl Session {
     pub async fn run(mut self) -> io::Result<()> {
         let mut flow = self.greet().await?;
         loop {
-            flow = match flow {
-                Flow::Go if self.receiving => self.take_content().await?,
-                Flow::Go => self.take_command().await?,
-                Flow::More => {
+            flow = match (flow, self.incoming) {
+                (Flow::Go, Some(chunk)) => self.take_chunk(chunk).await?,
+                (Flow::Go, None) if self.receiving => self.take_content().await?,
+                (Flow::Go, None) => self.take_command().await?,
+                (Flow::More, _) => {
                     self.wire.flush(self.behaviour.latency_ms).await?;
                     match self.wire.fill().await? {
                         Fill::More => Flow::Go,
@@ -117,13 +122,13 @@ impl Session {
                         Fill::Stop => self.say_closing("4.3.2", "Error: the sink is stopping"),
                     }
                 }
-                Flow::Close => {
+                (Flow::Close, _) => {
                     // Counted out before the client can know, so that its next connection finds room.
                     self.open = None;
                     self.wire.flush(self.behaviour.latency_ms).await?;
                     return self.wire.close().await;
                 }
-                Flow::Drop => return Ok(()),
+                (Flow::Drop, _) => return Ok(()),
             };
         }
     }
@@ -206,9 +211,11 @@ impl Session {
             self.behaviour = own(&mut self.behaviours);
         }
         let flow = if self.after_dot > 0 {
-            self.after_dot = self.after_dot.saturating_sub(octets);
-            self.reply(503, "5.5.1", "Error: command pipelined after end of DATA");
-            Ok(Flow::Go)
+            let chunk = match Command::parse(&line) {
+                Ok(Command::Bdat(chunk)) => Some(chunk),
+                _ => None,
+            };
+            Ok(self.refuse_after_dot(octets, chunk))
         } else if too_long {
             self.reply(500, "5.5.2", "Error: line too long");
             Ok(Flow::Go)
@@ -225,7 +232,8 @@ impl Session {
 
     /// `strict_sync`: input has come that should have waited for the reply to `command`.
     fn is_out_of_sync(&mut self, command: &Command<'_>) -> io::Result<bool> {
-        let must_wait = !self.behaviour.offers.pipelining || command.must_end_its_group();
+        let alone = !self.behaviour.offers.pipelining && !matches!(command, Command::Bdat(_));
+        let must_wait = alone || command.must_end_its_group();
         if !self.behaviour.strict_sync || !must_wait {
             return Ok(false);
         }
@@ -234,7 +242,7 @@ impl Session {
     }
 
     /// Exim's words, or OpenSMTPD's where no PIPELINING is offered.
-    fn synchronization_error(&mut self) -> Flow {
+    pub fn synchronization_error(&mut self) -> Flow {
         if self.behaviour.offers.pipelining {
             self.reply(554, "", "SMTP synchronization error");
         } else {
@@ -258,12 +266,9 @@ impl Session {
             return Ok(Flow::More);
         }
         self.receiving = false;
-        let flow = self.end_of_data().await?;
+        let flow = self.end_of_content().await?;
         self.envelope.clear();
-        if self.behaviour.no_group_across_dot {
-            self.wire.take_what_came()?;
-            self.after_dot = self.wire.input.len();
-        }
+        self.end_group_here()?;
         Ok(flow)
     }
 }
