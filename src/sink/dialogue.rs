@@ -31,7 +31,7 @@ impl Session {
     pub(super) async fn obey(&mut self, command: Command<'_>) -> io::Result<Flow> {
         match command {
             Command::Quit => {
-                self.reply(221, "2.0.0", "Bye");
+                self.say(221, "2.0.0", "Bye");
                 return Ok(Flow::Close);
             }
             Command::Bdat(chunk) => return Ok(self.bdat(chunk)),
@@ -41,17 +41,17 @@ impl Session {
                 self.envelope.clear();
                 self.greeting = Greeting::Helo;
                 let shared = Arc::clone(&self.shared);
-                self.reply(250, "", &shared.hostname);
+                self.say(250, "", &shared.hostname);
             }
             Command::Mail { sender, parameters } => return Ok(self.mail(sender, parameters)),
             Command::Rcpt { recipient, parameters } => return self.rcpt(recipient, parameters).await,
             Command::Data => return Ok(self.data()),
             Command::Rset => {
                 self.envelope.clear();
-                self.reply(250, "2.0.0", "Ok");
+                self.say(250, "2.0.0", "Ok");
             }
-            Command::Noop => self.reply(250, "2.0.0", "Ok"),
-            Command::Vrfy => self.reply(252, "2.0.0", "Ok: cannot verify, send some mail"),
+            Command::Noop => self.say(250, "2.0.0", "Ok"),
+            Command::Vrfy => self.say(252, "2.0.0", "Ok: cannot verify, send some mail"),
         }
         Ok(Flow::Go)
     }
@@ -93,14 +93,13 @@ impl Session {
     }
 
     fn mail(&mut self, sender: &str, parameters: Parameters<'_>) -> Flow {
-        let behaviour = Arc::clone(&self.behaviour);
         if self.greeting == Greeting::None {
             return self.complain(SEQUENCE_HELO);
         }
         if self.envelope.is_open() {
             return self.complain(SEQUENCE_NESTED);
         }
-        let offers = (self.greeting == Greeting::Ehlo).then_some(&behaviour.offers);
+        let offers = (self.greeting == Greeting::Ehlo).then_some(&self.behaviour.offers);
         let declared = match parameters.check(Of::Mail, offers) {
             Ok(declared) => declared,
             Err(complaint) => return self.complain(complaint),
@@ -111,15 +110,15 @@ impl Session {
         if !declared.smtputf8 && !sender.is_ascii() {
             return self.complain(NEEDS_SMTPUTF8);
         }
-        if behaviour.storage_full {
+        if self.behaviour.storage_full {
             return self.complain(STORAGE_FULL);
         }
-        if let Some(over) = session_limit(&behaviour, self.mail_commands) {
+        if let Some(over) = session_limit(&self.behaviour, self.mail_commands) {
             return self.complain(over);
         }
         if declared
             .size_octets
-            .is_some_and(|o| behaviour.size_max_octets > 0 && o > behaviour.size_max_octets)
+            .is_some_and(|o| self.behaviour.size_max_octets > 0 && o > self.behaviour.size_max_octets)
         {
             return self.complain(TOO_BIG);
         }
@@ -128,25 +127,24 @@ impl Session {
         {
             return self.fail(Stage::Mail, Fault::Reply(code));
         }
-        if let Some(fault) = behaviour.throw(Stage::Mail, &mut self.rng) {
+        if let Some(fault) = self.behaviour.throw(Stage::Mail, &mut self.rng) {
             return self.fail(Stage::Mail, fault);
         }
         self.mail_commands += 1;
         add(&self.shared.counters.transactions, 1);
         self.envelope.open(sender, parameters, &declared, self.shared.ledger.keeps_envelopes());
-        self.reply(250, "2.1.0", "Ok");
+        self.say(250, "2.1.0", "Ok");
         Flow::Go
     }
 
     async fn rcpt(&mut self, recipient: &str, parameters: Parameters<'_>) -> io::Result<Flow> {
-        let behaviour = Arc::clone(&self.behaviour);
         if !self.envelope.is_open() {
             return Ok(self.complain(SEQUENCE_MAIL));
         }
         if self.envelope.chunked {
             return Ok(self.complain(RCPT_AFTER_BDAT));
         }
-        let offers = (self.greeting == Greeting::Ehlo).then_some(&behaviour.offers);
+        let offers = (self.greeting == Greeting::Ehlo).then_some(&self.behaviour.offers);
         if let Err(complaint) = parameters.check(Of::Rcpt, offers) {
             return Ok(self.complain(complaint));
         }
@@ -155,10 +153,10 @@ impl Session {
             return Ok(self.complain(NEEDS_SMTPUTF8));
         }
         self.envelope.rcpt_commands += 1;
-        if self.envelope.rcpt_commands == 1 && self.queue_is_over(&behaviour) {
+        if self.envelope.rcpt_commands == 1 && self.queue_is_over() {
             self.pause(Instant::now() + IN_FLOW_DELAY).await?;
         }
-        let max = behaviour.recipients_per_transaction_max;
+        let max = self.behaviour.recipients_per_transaction_max;
         if max > 0 && self.envelope.recipients >= max {
             self.shared.counters.failed(TOO_MANY_RECIPIENTS.code, 1);
             return Ok(self.complain(TOO_MANY_RECIPIENTS));
@@ -182,11 +180,11 @@ impl Session {
                 Act::Rcpt(_) | Act::Close(_) | Act::Slow(_) | Act::Mail(_) => {}
             }
         }
-        if let Some(fault) = behaviour.throw(Stage::Rcpt, &mut self.rng) {
+        if let Some(fault) = self.behaviour.throw(Stage::Rcpt, &mut self.rng) {
             return Ok(self.fail_rcpt(fault));
         }
         self.envelope.add(recipient, parameters, later, self.shared.ledger.keeps_envelopes());
-        self.reply(250, "2.1.5", "Ok");
+        self.say(250, "2.1.5", "Ok");
         Ok(Flow::Go)
     }
 
@@ -197,9 +195,9 @@ impl Session {
         self.fail(Stage::Rcpt, fault)
     }
 
-    fn queue_is_over(&self, behaviour: &Behaviour) -> bool {
-        let rate = behaviour.drain_rate_per_s;
-        rate > 0 && self.shared.backlog.level(self.shared.up(), rate) > behaviour.queue_max
+    fn queue_is_over(&self) -> bool {
+        let rate = self.behaviour.drain_rate_per_s;
+        rate > 0 && self.shared.backlog.level(self.shared.up(), rate) > self.behaviour.queue_max
     }
 }
 

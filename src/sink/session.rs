@@ -1,5 +1,6 @@
 //! One session: the banner, then commands and content as they come, until someone closes.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,18 +135,28 @@ impl Session {
     }
 
     /// Adds a reply; the enhanced status code only where it was offered.
-    pub fn reply(&mut self, code: u16, enhanced: &str, text: impl std::fmt::Display) {
+    pub fn reply(&mut self, code: u16, enhanced: &'static str, text: fmt::Arguments<'_>) {
+        let enhanced = self.enhanced(enhanced);
+        reply::append(&mut self.wire.out, code, enhanced, text);
+    }
+
+    /// The same with a fixed text.
+    pub fn say(&mut self, code: u16, enhanced: &'static str, text: &str) {
+        let enhanced = self.enhanced(enhanced);
+        reply::append_str(&mut self.wire.out, code, enhanced, text);
+    }
+
+    pub fn enhanced(&self, enhanced: &'static str) -> &'static str {
         let offered = self.behaviour.offers.enhanced_status_codes && self.greeting != Greeting::Helo;
-        let enhanced = if offered { enhanced } else { "" };
-        reply::append(&mut self.wire.out, code, enhanced, format_args!("{text}"));
+        if offered { enhanced } else { "" }
     }
 
     pub fn complain(&mut self, complaint: Complaint) -> Flow {
-        self.reply(complaint.code, complaint.enhanced, complaint.text);
+        self.say(complaint.code, complaint.enhanced, complaint.text);
         Flow::Go
     }
 
-    pub fn say_closing(&mut self, enhanced: &str, text: &str) -> Flow {
+    pub fn say_closing(&mut self, enhanced: &'static str, text: &str) -> Flow {
         let host = Arc::clone(&self.shared);
         self.reply(421, enhanced, format_args!("{} {text}", host.hostname));
         Flow::Close
@@ -157,7 +168,7 @@ impl Session {
         let (enhanced, text) = reply::failure(stage, code);
         // RFC 2034 §4: no enhanced status code in the greeting or in the reply to EHLO.
         let bare = matches!(stage, Stage::Connect | Stage::Banner | Stage::Ehlo);
-        self.reply(code, if bare { "" } else { enhanced }, text);
+        self.say(code, if bare { "" } else { enhanced }, text);
         if code == 421 { Flow::Close } else { Flow::Go }
     }
 
@@ -217,7 +228,7 @@ impl Session {
             };
             Ok(self.refuse_after_dot(octets, chunk))
         } else if too_long {
-            self.reply(500, "5.5.2", "Error: line too long");
+            self.say(500, "5.5.2", "Error: line too long");
             Ok(Flow::Go)
         } else {
             match Command::parse(&line) {
@@ -244,9 +255,9 @@ impl Session {
     /// Exim's words, or OpenSMTPD's where no PIPELINING is offered.
     pub fn synchronization_error(&mut self) -> Flow {
         if self.behaviour.offers.pipelining {
-            self.reply(554, "", "SMTP synchronization error");
+            self.say(554, "", "SMTP synchronization error");
         } else {
-            self.reply(500, "5.5.1", "Invalid command: Pipelining not supported");
+            self.say(500, "5.5.1", "Invalid command: Pipelining not supported");
         }
         Flow::Close
     }

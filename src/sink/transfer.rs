@@ -14,6 +14,7 @@ use super::conduct::Act;
 use super::counters::add;
 use super::dialogue::{SEQUENCE_HELO, SEQUENCE_MAIL, TOO_BIG, UNWELCOME};
 use super::ledger::Taken;
+use super::reply;
 use super::session::{Flow, Greeting, Session};
 use super::settings::{Fault, Stage};
 use crate::clock;
@@ -59,7 +60,7 @@ impl Session {
             return self.fail(Stage::Data, fault);
         }
         self.receiving = true;
-        self.reply(354, "", "End data with <CR><LF>.<CR><LF>");
+        self.say(354, "", "End data with <CR><LF>.<CR><LF>");
         Flow::Go
     }
 
@@ -239,12 +240,14 @@ impl Session {
     fn take(&mut self, dropped: bool) -> io::Result<Flow> {
         let shared = &self.shared;
         let (transaction, queue_id) = shared.next_queue_id();
+        let mut room = [0; 20];
+        let queue_id = reply::digits::<16>(queue_id, &mut room);
         if shared.ledger.keeps_content() {
             let taken = Taken {
                 time_us: clock::now_us(),
                 connection: self.connection,
                 transaction,
-                queue_id: &queue_id,
+                queue_id,
                 reply: if dropped { "dropped" } else { "250" },
                 envelope: &self.envelope,
                 content: self.content.as_bytes(),
@@ -256,7 +259,8 @@ impl Session {
                 return Ok(self.complain(NOT_WRITTEN));
             }
         }
-        let up = shared.up();
+        // when its octets came: the clock is read once a read, not once a message
+        let up = shared.up_at(self.wire.last_read);
         let messages = shared.counters.message(self.envelope.recipients, self.content.octets, up);
         if self.behaviour.drain_rate_per_s > 0 {
             shared.backlog.add(up, self.behaviour.drain_rate_per_s);
@@ -266,12 +270,9 @@ impl Session {
             add(&shared.counters.dropped_after_dot, 1);
             return Ok(Flow::Drop);
         }
-        if self.envelope.chunked {
-            let octets = self.content.octets;
-            self.reply(250, "2.0.0", format_args!("Ok: {octets} bytes queued as {queue_id}"));
-        } else {
-            self.reply(250, "2.0.0", format_args!("Ok: queued as {queue_id}"));
-        }
+        let octets = self.envelope.chunked.then_some(self.content.octets);
+        let enhanced = self.enhanced("2.0.0");
+        reply::append_taken(&mut self.wire.out, enhanced, octets, queue_id);
         Ok(Flow::Go)
     }
 }
