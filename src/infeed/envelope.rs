@@ -29,7 +29,7 @@ impl Commands {
 
     fn line(&mut self, parts: &[&[u8]]) {
         for part in parts {
-            assert!(!part.iter().any(u8::is_ascii_control), "no control octet in a command");
+            assert!(part.iter().all(|b| *b >= b' ' && *b != 127), "no control octet in a command");
             self.octets.extend_from_slice(part);
         }
     }
@@ -221,6 +221,10 @@ fn wire_address(address: &str, smtputf8: bool) -> Result<Cow<'_, str>, Said> {
 
 /// No control octets; spaces and brackets only inside a quoted local part, which is closed; bounded.
 fn well_formed(address: &str) -> bool {
+    // most are plain: octets, no characters
+    if address.bytes().all(|b| matches!(b, b'!' | b'#'..=b';' | b'=' | b'?'..=b'[' | b']'..=b'~')) {
+        return address.len() <= PATH_OCTETS_MAX;
+    }
     let (mut quoted, mut escaped) = (false, false);
     for c in address.chars() {
         if c.is_control() {

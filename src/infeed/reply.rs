@@ -167,6 +167,10 @@ pub fn enhanced_code(text: &str) -> Option<(u8, u16, u16)> {
 /// OpenSMTPD `2.0.0 X Message accepted for delivery` (`2.0.0: X` in older ones); else what follows
 /// `queued as`, `id=`, `id:` or `queue id`.
 pub fn queue_id(text: &str) -> Option<&str> {
+    // Postfix, and who imitates it: every message passes here
+    if let Some(at) = memchr::memmem::find(text.as_bytes(), b" queued as ") {
+        return id_at_start(&text[at + " queued as ".len()..]);
+    }
     let lower = text.to_ascii_lowercase();
     if let Some(at) = lower.find(" message accepted") {
         return text[..at].rsplit([' ', ':']).next().and_then(id_at_start);

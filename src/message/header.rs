@@ -62,20 +62,48 @@ type Char = (char, bool);
 
 /// The whole field, ending with CRLF. `place` names it in errors.
 pub fn field(name: &str, kind: Kind, runs: &[Run<'_>], place: &str) -> Result<String, RenderError> {
-    for run in runs {
+    for run in runs.iter().filter(|run| !run.text.bytes().all(|b| matches!(b, b' '..=b'~'))) {
         if let Some(c) = run.text.chars().find(|&c| c.is_control() && (run.from_value || c != '\t')) {
             return Err(RenderError::Control { place: place.to_owned(), code: u32::from(c) });
         }
     }
-    let words = match kind {
-        Kind::Addresses => address_words(runs, place)?,
-        Kind::Bracketed => {
-            check_bracketed(runs, place)?;
+    let words = match (kind, runs) {
+        // `To: {{ address }}`, as most newsletters have it
+        (Kind::Addresses, [Run { text, from_value: true }]) => {
+            vec![checked_address((*text).to_owned(), place)?]
+        }
+        (Kind::Addresses, _) => address_words(runs, place)?,
+        (Kind::Bracketed | Kind::Unstructured, _) => {
+            if kind == Kind::Bracketed {
+                check_bracketed(runs, place)?;
+            }
+            if let Some(line) = plain_line(name, runs) {
+                return Ok(line);
+            }
             text_words(&joined(runs))
         }
-        Kind::Unstructured => text_words(&joined(runs)),
     };
     fold(name, &words, place)
+}
+
+/// A field that needs neither encoding nor folding, as most do; `None`: it may need them.
+fn plain_line(name: &str, runs: &[Run<'_>]) -> Option<String> {
+    let octets = name.len() + 2 + runs.iter().map(|run| run.text.len()).sum::<usize>();
+    if octets > LINE_FOLD || !runs.iter().all(|run| run.text.is_ascii()) {
+        return None;
+    }
+    let mut line = String::with_capacity(octets + 2);
+    line.push_str(name);
+    line.push_str(": ");
+    let start = line.len();
+    line.extend(runs.iter().map(|run| run.text));
+    let text = &line.as_bytes()[start..];
+    let edge = |b: Option<&u8>| b.is_none_or(|b| b.is_ascii_whitespace());
+    if edge(text.first()) || edge(text.last()) || text.windows(2).any(|pair| pair == b"=?") {
+        return None;
+    }
+    line.push_str("\r\n");
+    Some(line)
 }
 
 fn joined(runs: &[Run<'_>]) -> String {

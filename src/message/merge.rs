@@ -116,6 +116,21 @@ impl Merge {
         Ok(id)
     }
 
+    /// Compiles a stretch of a part that was compiled as a whole, and so is known to be sound.
+    pub fn add_stretch(
+        &mut self,
+        whole: &TemplateId,
+        number: usize,
+        source: &str,
+    ) -> Result<TemplateId, MessageError> {
+        // the whole's name last: its ending says how values are escaped
+        let id = TemplateId { name: format!("{number} of {}", whole.name), place: whole.place.clone() };
+        self.parts.add_template_owned(id.name.clone(), source.to_owned()).map_err(|e| {
+            MessageError::Template { place: id.place.clone(), reason: describe(&e) }
+        })?;
+        Ok(id)
+    }
+
     fn check(&mut self, id: &TemplateId, source: &str, header: bool) -> Result<(), MessageError> {
         let env = if header { &mut self.headers } else { &mut self.parts };
         let wrong = |e: &Error| MessageError::Template { place: id.place.clone(), reason: describe(e) };

@@ -22,6 +22,7 @@ pub mod content;
 mod envelope;
 mod error;
 mod header;
+mod lines;
 mod merge;
 mod mime;
 mod parts;

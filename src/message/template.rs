@@ -4,13 +4,15 @@
 //! are put in wire form once. Rendering fills the gaps and appends. The same message, options and
 //! recipient give the same octets at any time and in any process.
 
+use std::io::Write as _;
+
 use super::compile;
 use super::content::Content;
 use super::envelope::Sender;
 use super::error::{MessageError, RenderError};
 use super::header::{Kind, field};
 use super::merge::{Merge, TemplateId};
-use super::parts::MergedPart;
+use super::parts::{Body, MergedPart};
 use super::wire::{WirePiece, WireWriter};
 
 /// What a message is compiled with.
@@ -161,7 +163,7 @@ impl Template {
             }
         }
         assert!(bodies.len() == self.parts.len(), "a merged part without a merge environment");
-        let body_octets: usize = bodies.iter().map(|body| body.octets.len()).sum();
+        let body_octets: usize = bodies.iter().map(Body::len).sum();
         let mut wire = WireWriter::with_capacity(self.size_hint + body_octets + body_octets / 32);
         let mut utf8_headers = self.utf8_headers;
         for piece in &self.pieces {
@@ -178,11 +180,14 @@ impl Template {
                 Piece::PartHeader { part, as_is, upgraded } => {
                     wire.push_piece(if bodies[*part].upgraded { upgraded } else { as_is });
                 }
-                Piece::Body { part } => wire.push(&bodies[*part].octets),
+                Piece::Body { part } => self.parts[*part].write(&bodies[*part], &mut wire),
                 Piece::MessageId { job, domain } => {
                     let ordinal = recipient.ordinal;
                     let hash = crc32fast::hash(recipient.address.as_bytes());
-                    wire.push(format!("Message-ID: <{job}.{ordinal}-{hash:08x}@{domain}>\r\n").as_bytes());
+                    buffer.clear();
+                    // Writing to a Vec can't fail.
+                    write!(buffer, "Message-ID: <{job}.{ordinal}-{hash:08x}@{domain}>\r\n").unwrap_or_default();
+                    wire.push(&buffer);
                 }
             }
         }

@@ -146,7 +146,7 @@ impl<O: Owner> Supply<O> {
         let mut recipients = Vec::with_capacity(pick.indices.len());
         let mut rendered: Option<Rendered> = None;
         for &index in &pick.indices {
-            if pick.solo && self.owner.try_hand_out(pick.handle, &[index]) != Ok(true) {
+            if pick.solo && self.owner.try_hand_out(&[(pick.handle, vec![index])]) != Ok(true) {
                 // it would not be known which recipient the process died with
                 self.untaken(pick.handle, &[index]);
                 return None;
@@ -359,6 +359,8 @@ impl<O: Owner> Supply<O> {
             if let Some(transaction) = self.try_next(mta, capabilities) {
                 return Some(transaction);
             }
+            // nobody may be handed out for a while
+            self.owner.flush();
             if *self.over.borrow() {
                 return None;
             }
@@ -369,7 +371,7 @@ impl<O: Owner> Supply<O> {
     pub async fn hand_out(&self, transaction: &Transaction) -> Result<(), NoRecord> {
         let (handle, _) = of_token(transaction.recipients[0].token);
         let indices: Vec<u16> = transaction.recipients.iter().map(|r| of_token(r.token).1).collect();
-        self.owner.hand_out(handle, &indices).await.map_err(NoRecord)
+        self.owner.hand_out(&[(handle, indices)]).await.map_err(NoRecord)
     }
 }
 

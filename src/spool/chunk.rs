@@ -3,6 +3,8 @@
 //! The header holds the length of every record and has a checksum, and so has each record: one that is
 //! damaged costs one recipient, and a damaged header costs the chunk (both go to quarantine).
 
+use std::collections::BTreeMap;
+
 use super::codec::{Dec, Enc, framed, unframe};
 use super::error::{Result, SpoolError};
 use super::id::{ChunkDigest, ChunkName, JobId};
@@ -165,6 +167,8 @@ pub struct Chunk {
     bytes: Vec<u8>,
     /// `len + 1` offsets into `bytes`.
     offsets: Vec<u32>,
+    /// Records that can't be read, and why.
+    damaged: BTreeMap<u16, &'static str>,
 }
 
 impl Chunk {
@@ -180,7 +184,14 @@ impl Chunk {
             at = at.saturating_add(n);
             offsets.push(at);
         }
-        Ok(Self { header, bytes, offsets })
+        // once: a recipient is looked at several times in a pass
+        let damaged = (0u16..).zip(offsets.windows(2)).filter_map(|(i, ends)| {
+            let record = bytes.get(ends[0] as usize..ends[1] as usize);
+            let read = record.ok_or("its record lies beyond the end of the file").and_then(parse_record);
+            read.err().map(|reason| (i, reason))
+        });
+        let damaged = damaged.collect();
+        Ok(Self { header, bytes, offsets, damaged })
     }
 
     /// Recipients, readable or not.
@@ -198,9 +209,11 @@ impl Chunk {
 
     /// The recipient at `i < len()`; the reason when its record is damaged.
     pub fn recipient(&self, i: usize) -> std::result::Result<RecipientRecord<'_>, &'static str> {
+        if let Some(reason) = self.damaged.get(&(i as u16)) {
+            return Err(reason);
+        }
         let range = self.offsets[i] as usize..self.offsets[i + 1] as usize;
-        let record = self.bytes.get(range).ok_or("its record lies beyond the end of the file")?;
-        parse_record(record)
+        read_record(&mut Dec(&self.bytes[range])).ok_or("its record ends too early")
     }
 }
 

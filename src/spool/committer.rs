@@ -1,21 +1,24 @@
 //! The committer: syncs an owner's journal as a group, off the async threads, and begins a new segment
 //! when one is full or has failed.
 //!
-//! `append` is one `write` and never waits for the disk. After a failed write or sync the file is not
+//! Records are noted in memory, and `write`n by `flush`, all of them in one call that never waits for the
+//! disk: so what a message came to and that the next one of its infeed goes out is one system call. After a failed write or sync the file is not
 //! trusted: all that is open is carried into a new segment, and until that has worked `broken` says why
 //! nothing may be handed out.
 
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::journal::{JournalWriter, OpenChunk, Record};
+use super::journal::{JournalWriter, OpenChunk};
 use super::owner::lock;
 
 /// The wait before a new segment is tried again after an error.
 const ROTATE_AGAIN: Duration = Duration::from_millis(100);
+/// Records that are noted and not written, at most: a bound for memory, hardly ever reached.
+const PENDING_BYTES_MAX: usize = 256 << 10;
 
 /// What the owner and its committer share.
 pub(super) struct Shared {
@@ -34,7 +37,8 @@ pub(super) struct State {
     pub journal: Option<JournalWriter>,
     /// Why the journal can't be written now.
     pub broken: Option<String>,
-    pub open: BTreeMap<u32, OpenChunk>,
+    /// Shared with whoever ends a pass, by when nothing of it changes any more.
+    pub open: BTreeMap<u32, Arc<OpenChunk>>,
     pub next_handle: u32,
     /// Records appended so far.
     pub appended: u64,
@@ -46,25 +50,48 @@ pub(super) struct State {
     pub closing: bool,
 }
 
+impl State {
+    /// A chunk in hand, to be changed.
+    pub fn open_mut(&mut self, handle: u32) -> (&mut OpenChunk, &mut Option<JournalWriter>) {
+        let Some(open) = self.open.get_mut(&handle) else { panic!("handle {handle} is not open") };
+        (Arc::make_mut(open), &mut self.journal)
+    }
+}
+
 impl Shared {
     pub fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
 
-    /// Appends, and on an error leaves it to the committer to begin a new segment from memory.
-    pub fn append(&self, state: &mut State, records: &[Record], recipients: u64) {
+    /// Notes records of so many recipients; `flush` writes them.
+    pub fn note(&self, state: &mut State, recipients: u64, note: impl FnOnce(&mut JournalWriter)) {
         state.appended += 1;
         state.unsynced += recipients;
+        // a broken one begins anew from memory, which holds what isn't noted
         if state.broken.is_none()
             && let Some(journal) = &mut state.journal
-            && let Err(e) = journal.append(records)
+        {
+            note(journal);
+            if journal.pending() > PENDING_BYTES_MAX {
+                self.flush(state);
+            }
+        }
+        // a wake-up costs a system call: only when the committer sleeps without a time limit
+        if state.idle {
+            state.idle = false;
+            self.work.notify_one();
+        }
+    }
+
+    /// Writes what was noted, and on an error leaves it to the committer to begin a new segment.
+    pub fn flush(&self, state: &mut State) {
+        if state.broken.is_none()
+            && let Some(journal) = &mut state.journal
+            && let Err(e) = journal.flush()
         {
             tracing::error!("{e}; a new journal segment is begun");
             state.broken = Some(e.to_string());
             state.urgent = true;
-        }
-        // a wake-up costs a system call: only when the committer sleeps without a time limit
-        if state.idle {
             state.idle = false;
             self.work.notify_one();
         }
@@ -134,6 +161,10 @@ pub(super) fn commit_loop(shared: &Shared) {
                 }
                 continue;
             }
+            shared.flush(&mut state);
+            if state.broken.is_some() {
+                continue;
+            }
             let Some(journal) = &state.journal else { return };
             (journal.file(), state.appended, state.unsynced)
         };
@@ -157,7 +188,7 @@ pub(super) fn commit_loop(shared: &Shared) {
 fn rotate(shared: &Shared, state: &mut State) {
     let State { journal, open, .. } = state;
     let Some(journal) = journal else { return };
-    match journal.rotate(&mut open.iter().map(|(h, c)| (*h, c))) {
+    match journal.rotate(&mut open.iter().map(|(h, c)| (*h, c.as_ref()))) {
         Ok(()) => {
             state.broken = None;
             state.unsynced = 0;

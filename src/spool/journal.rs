@@ -9,7 +9,7 @@
 //! | `Segment` | first | whose it is: range, epoch, boot id |
 //! | `Claim` | synced before the chunk's first transaction | after a power cut the unsettled of claimed chunks are a superset of what may have been sent |
 //! | `Handed` | `write`n before content that can complete it | after a kill what may have been sent is known exactly |
-//! | `Outcome` | `write`n before its slot is used again, synced as a group | settled recipients are not sent again |
+//! | `Outcome` | `write`n before its slot is used again (with the `Handed` of that), synced as a group | settled recipients are not sent again |
 //! | `Released` | when content was not taken for certain | no mark for what was never sent |
 //! | `Mark` | with a claim that is carried forward | a possible repeat stays marked |
 //! | `Passed` | after the results are on disk | |
@@ -78,13 +78,17 @@ pub enum Record {
     Close,
 }
 
+/// Kinds of records that are written without a [`Record`] in between: one of each goes with a message.
+const HANDED: u8 = 3;
+const OUTCOME: u8 = 4;
+
 impl Record {
     fn kind(&self) -> u8 {
         match self {
             Record::Segment { .. } => 1,
             Record::Claim { .. } => 2,
-            Record::Handed { .. } => 3,
-            Record::Outcome { .. } => 4,
+            Record::Handed { .. } => HANDED,
+            Record::Outcome { .. } => OUTCOME,
             Record::Released { .. } => 5,
             Record::Mark { .. } => 6,
             Record::Passed { .. } => 7,
@@ -102,16 +106,8 @@ impl Record {
             }
             Record::Handed { handle, indices }
             | Record::Released { handle, indices }
-            | Record::Mark { handle, indices } => {
-                e.u32(*handle).u16(indices.len() as u16);
-                for i in indices {
-                    e.u16(*i);
-                }
-            }
-            Record::Outcome { handle, index, settled } => {
-                e.u32(*handle);
-                encode_settled(e, *index, settled);
-            }
+            | Record::Mark { handle, indices } => encode_indices(e, *handle, indices),
+            Record::Outcome { handle, index, settled } => encode_outcome(e, *handle, *index, settled),
             Record::Passed { handle } => {
                 e.u32(*handle);
             }
@@ -136,8 +132,8 @@ impl Record {
                 name: ChunkName { due_us: d.u64()?, digest: ChunkDigest(d.take(20)?.try_into().ok()?) },
                 recipients: d.u16()?,
             },
-            3 => Record::Handed { handle: d.u32()?, indices: indices(&mut d)? },
-            4 => {
+            HANDED => Record::Handed { handle: d.u32()?, indices: indices(&mut d)? },
+            OUTCOME => {
                 let handle = d.u32()?;
                 let (index, settled) = decode_settled(&mut d)?;
                 Record::Outcome { handle, index, settled }
@@ -151,11 +147,28 @@ impl Record {
     }
 }
 
+fn encode_indices(e: &mut Enc, handle: u32, indices: &[u16]) {
+    e.u32(handle).u16(indices.len() as u16);
+    for i in indices {
+        e.u16(*i);
+    }
+}
+
+fn encode_outcome(e: &mut Enc, handle: u32, index: u16, settled: &Settled) {
+    e.u32(handle);
+    encode_settled(e, index, settled);
+}
+
 /// Appends one framed record.
 fn frame(e: &mut Enc, seed: u32, record: &Record) {
+    framed(e, seed, record.kind(), |e| record.encode(e));
+}
+
+/// Appends a record of this kind with what `encode` makes of it.
+fn framed(e: &mut Enc, seed: u32, kind: u8, encode: impl FnOnce(&mut Enc)) {
     let start = e.0.len();
-    e.u8(MARKER).u8(record.kind()).u16(0).u32(0);
-    record.encode(e);
+    e.u8(MARKER).u8(kind).u16(0).u32(0);
+    encode(e);
     let len = e.0.len() - start - HEAD;
     assert!(len <= usize::from(u16::MAX), "a journal record of {len} bytes");
     e.0[start + 2..start + 4].copy_from_slice(&(len as u16).to_le_bytes());
@@ -306,7 +319,8 @@ pub struct JournalWriter {
     size: u64,
     segment_bytes: u64,
     boot: String,
-    scratch: Enc,
+    /// Noted and not yet written.
+    pending: Enc,
     /// Segments that this writer made and that are still there, this one last.
     live: Vec<SegmentName>,
 }
@@ -333,7 +347,7 @@ impl JournalWriter {
             size,
             segment_bytes,
             boot: boot.to_owned(),
-            scratch: Enc::default(),
+            pending: Enc::default(),
             live: vec![name],
         })
     }
@@ -345,23 +359,44 @@ impl JournalWriter {
 
     /// Whether the next records want a new segment first.
     pub fn is_full(&self) -> bool {
-        self.at + (64 << 10) > self.size
+        self.at + self.pending.0.len() as u64 + (64 << 10) > self.size
     }
 
     pub fn epoch(&self) -> u32 {
         self.name.epoch
     }
 
-    /// `write`s records, in one call. On an error the segment must not be used again.
-    pub fn append(&mut self, records: &[Record]) -> Result<()> {
-        self.scratch.0.clear();
-        for r in records {
-            frame(&mut self.scratch, self.name.seed(), r);
+    /// Notes a record, for the next flush.
+    pub fn note(&mut self, record: &Record) {
+        frame(&mut self.pending, self.name.seed(), record);
+    }
+
+    /// Notes an outcome, for the next flush.
+    pub fn note_outcome(&mut self, handle: u32, index: u16, settled: &Settled) {
+        let seed = self.name.seed();
+        framed(&mut self.pending, seed, OUTCOME, |e| encode_outcome(e, handle, index, settled));
+    }
+
+    /// Notes recipients that are handed out, for the next flush.
+    pub fn note_handed(&mut self, handle: u32, indices: &[u16]) {
+        framed(&mut self.pending, self.name.seed(), HANDED, |e| encode_indices(e, handle, indices));
+    }
+
+    /// Octets that were noted and not yet written.
+    pub fn pending(&self) -> usize {
+        self.pending.0.len()
+    }
+
+    /// `write`s what was noted, in one call. On an error the segment must not be used again.
+    pub fn flush(&mut self) -> Result<()> {
+        if self.pending.0.is_empty() {
+            return Ok(());
         }
-        self.file
-            .write_at(&self.scratch.0, self.at)
-            .at("write the journal", &self.dir.join(self.name.file_name()))?;
-        self.at += self.scratch.0.len() as u64;
+        if let Err(e) = self.file.write_at(&self.pending.0, self.at) {
+            return Err(e).at("write the journal", &self.dir.join(self.name.file_name()));
+        }
+        self.at += self.pending.0.len() as u64;
+        self.pending.0.clear();
         Ok(())
     }
 
@@ -374,6 +409,8 @@ impl JournalWriter {
         let (file, at, size) =
             new_segment(self.fs.as_ref(), &self.dir, name, self.segment_bytes, &self.boot, open)?;
         (self.file, self.at, self.size, self.name) = (file, at, size, name);
+        // what was noted is part of what is open
+        self.pending.0.clear();
         for old in std::mem::take(&mut self.live) {
             if old == name {
                 self.live.push(old);
@@ -389,7 +426,8 @@ impl JournalWriter {
 
     /// Ends the journal: nothing is open. The segments go; what stays by an error is harmless.
     pub fn close(mut self) -> Result<()> {
-        self.append(&[Record::Close])?;
+        self.note(&Record::Close);
+        self.flush()?;
         let path = self.dir.join(self.name.file_name());
         self.file.sync().at("sync the journal", &path)?;
         for name in &self.live {

@@ -1,9 +1,12 @@
 //! An owner: the one process that drains a range of a spool.
 //!
 //! It holds the range's kernel lock, writes the range's journal, and is the only one that ends passes
-//! in it. `hand_out`, `record` and `release` are one `write` each and never wait for the disk; a
-//! committer thread syncs them as a group every `progress_commit_ms`. When a write or a sync fails, a
+//! in it. `hand_out` is one `write` for all that was noted since the last one, and never waits for the
+//! disk; a committer thread syncs as a group every `progress_commit_ms`. When a write or a sync fails, a
 //! new segment is begun from memory, and until that has worked nothing is handed out.
+//!
+//! An outcome is noted, and `write`n with the next `hand_out` of anybody: an infeed that goes on hands
+//! out first, so what a killed process leaves in doubt is what its infeeds had in flight, no more.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -157,9 +160,9 @@ impl DirOwner {
         }
         let handle = state.next_handle;
         state.next_handle += 1;
-        state.open.insert(handle, OpenChunk::new(job.clone(), name, chunk.clone()));
+        state.open.insert(handle, Arc::new(OpenChunk::new(job.clone(), name, chunk.clone())));
         let claim = Record::Claim { handle, job: job.clone(), name, recipients };
-        self.shared.append(&mut state, &[claim], 0);
+        self.shared.note(&mut state, 0, |journal| journal.note(&claim));
         self.shared.hurry(&mut state);
         let mine = state.appended;
         let (mut state, synced) = self.shared.wait_synced(state, mine);
@@ -172,10 +175,14 @@ impl DirOwner {
         Ok(Some(Claimed { handle, job: job.clone(), chunk, solo }))
     }
 
-    /// Records that these recipients' content is about to go out. Waits while too much is unsynced.
-    pub async fn hand_out(&self, handle: u32, indices: &[u16]) -> std::result::Result<(), String> {
+    /// Records that these recipients' content, of one chunk or several, is about to go out. Waits while
+    /// too much is unsynced.
+    pub async fn hand_out(&self, parts: &[(u32, Vec<u16>)]) -> std::result::Result<(), String> {
+        if self.try_hand_out(parts)? {
+            return Ok(());
+        }
         let mut synced = self.shared.synced.subscribe();
-        while !self.try_hand_out(handle, indices)? {
+        while !self.try_hand_out(parts)? {
             if synced.changed().await.is_err() {
                 return Err("the spool is closed".into());
             }
@@ -184,7 +191,7 @@ impl DirOwner {
     }
 
     /// The same without waiting: false when too much is unsynced. On an error nothing was handed out.
-    pub fn try_hand_out(&self, handle: u32, indices: &[u16]) -> std::result::Result<bool, String> {
+    pub fn try_hand_out(&self, parts: &[(u32, Vec<u16>)]) -> std::result::Result<bool, String> {
         let mut state = self.shared.lock();
         if let Some(why) = &state.broken {
             return Err(why.clone());
@@ -193,16 +200,26 @@ impl DirOwner {
             self.shared.hurry(&mut state);
             return Ok(false);
         }
-        let record = Record::Handed { handle, indices: indices.to_vec() };
-        self.shared.append(&mut state, &[record], indices.len() as u64);
+        for (handle, indices) in parts {
+            let n = indices.len() as u64;
+            self.shared.note(&mut state, n, |journal| journal.note_handed(*handle, indices));
+        }
+        self.shared.flush(&mut state);
         if let Some(why) = &state.broken {
             return Err(why.clone());
         }
-        let Some(open) = state.open.get_mut(&handle) else { panic!("handle {handle} is not open") };
-        for &i in indices {
-            open.handed[usize::from(i)] = true;
+        for (handle, indices) in parts {
+            let (open, _) = state.open_mut(*handle);
+            for &i in indices {
+                open.handed[usize::from(i)] = true;
+            }
         }
         Ok(true)
+    }
+
+    /// Writes what was noted: an infeed has nothing to go on with.
+    pub fn flush(&self) {
+        self.shared.flush(&mut self.shared.lock());
     }
 
     /// Why the journal can't be written now, if so.
@@ -213,46 +230,60 @@ impl DirOwner {
     /// Records the outcomes of recipients of one chunk; `Deferred` ones are settled for this pass.
     pub fn record(&self, handle: u32, outcomes: Vec<(u16, Settled)>) {
         let mut state = self.shared.lock();
-        let Some(open) = state.open.get_mut(&handle) else { panic!("handle {handle} is not open") };
         let n = outcomes.len() as u64;
-        let mut records = Vec::with_capacity(outcomes.len());
+        let broken = state.broken.is_some();
+        let (open, journal) = state.open_mut(handle);
+        let mut handed = false;
         for (index, mut settled) in outcomes {
             let at = usize::from(index);
             settled.possible_repeat |= open.marked[at];
             // a deferred one that is in doubt as well stays marked in its retry chunk
             open.marked[at] |= settled.possible_repeat;
-            open.handed[at] = false;
-            open.settled[at] = Some(settled.clone());
-            records.push(Record::Outcome { handle, index, settled });
+            handed |= std::mem::take(&mut open.handed[at]);
+            if let Some(journal) = journal
+                && !broken
+            {
+                journal.note_outcome(handle, index, &settled);
+            }
+            open.settled[at] = Some(settled);
         }
-        self.shared.append(&mut state, &records, n);
+        self.shared.note(&mut state, n, |_| ());
+        if !handed {
+            // no content went out, so perhaps none goes out next either
+            self.shared.flush(&mut state);
+        }
     }
 
     /// Takes back recipients of whom it is certain that nothing was delivered.
     pub fn release(&self, handle: u32, indices: &[u16]) {
         let mut state = self.shared.lock();
-        let Some(open) = state.open.get_mut(&handle) else { panic!("handle {handle} is not open") };
+        let (open, _) = state.open_mut(handle);
         let handed = indices.iter().any(|&i| open.handed[usize::from(i)]);
         for &i in indices {
             open.handed[usize::from(i)] = false;
         }
         if handed {
-            self.shared.append(&mut state, &[Record::Released { handle, indices: indices.to_vec() }], 0);
+            let released = Record::Released { handle, indices: indices.to_vec() };
+            self.shared.note(&mut state, 0, |journal| journal.note(&released));
+            self.shared.flush(&mut state);
         }
     }
 
     /// Takes back recipients that may have been delivered and are to be sent again.
     pub fn mark(&self, handle: u32, indices: &[u16]) {
         let mut state = self.shared.lock();
-        let Some(open) = state.open.get_mut(&handle) else { panic!("handle {handle} is not open") };
+        let (open, _) = state.open_mut(handle);
         for &i in indices {
             open.marked[usize::from(i)] = true;
             open.handed[usize::from(i)] = false;
         }
-        let indices = indices.to_vec();
-        let records =
-            [Record::Mark { handle, indices: indices.clone() }, Record::Released { handle, indices }];
-        self.shared.append(&mut state, &records, 0);
+        let mark = Record::Mark { handle, indices: indices.to_vec() };
+        let released = Record::Released { handle, indices: indices.to_vec() };
+        self.shared.note(&mut state, 0, |journal| {
+            journal.note(&mark);
+            journal.note(&released);
+        });
+        self.shared.flush(&mut state);
     }
 
     /// Ends the pass of a chunk, complete or not: what isn't settled goes into a remainder. Blocks on
@@ -271,7 +302,7 @@ impl DirOwner {
         {
             let mut state = self.shared.lock();
             state.open.remove(&handle);
-            self.shared.append(&mut state, &[Record::Passed { handle }], 0);
+            self.shared.note(&mut state, 0, |journal| journal.note(&Record::Passed { handle }));
         }
         lock(&self.index).passed(&open.job, &ended.children);
         Ok(ended)
