@@ -3,6 +3,8 @@
 #[path = "sink/client.rs"]
 mod client;
 
+#[path = "sink/chunking.rs"]
+mod chunking;
 #[path = "sink/command.rs"]
 mod command;
 #[path = "sink/content.rs"]
@@ -13,3 +15,5 @@ mod dialogue;
 mod misbehaviour;
 #[path = "sink/scenarios.rs"]
 mod scenarios;
+#[path = "sink/verp.rs"]
+mod verp;

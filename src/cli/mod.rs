@@ -140,6 +140,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Pause(args) => pause::run_pause(&args, global),
         Command::Resume(args) => pause::run_resume(&args, global),
         Command::Sink(args) => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(sink::threads())
             .enable_all()
             .build()
             .context("the threads of the sink can't be started")?

@@ -14,10 +14,20 @@ pub(super) enum Command<'a> {
     Mail { sender: &'a str, parameters: Parameters<'a> },
     Rcpt { recipient: &'a str, parameters: Parameters<'a> },
     Data,
+    Bdat(Chunk),
     Rset,
     Noop,
     Vrfy,
     Quit,
+}
+
+/// RFC 3030 §2: so many octets of content follow the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Chunk {
+    pub octets: u64,
+    pub last: bool,
+    /// What follows the size is no `LAST`: 501, but the octets come all the same.
+    pub junk: bool,
 }
 
 /// Why a line is no command that can be obeyed: the reply to it.
@@ -35,7 +45,7 @@ impl Complaint {
 }
 
 const UNKNOWN: Complaint = Complaint::new(500, "5.5.2", "Error: command not recognized");
-const NOT_IMPLEMENTED: Complaint = Complaint::new(502, "5.5.1", "Error: command not implemented");
+pub(super) const NOT_IMPLEMENTED: Complaint = Complaint::new(502, "5.5.1", "Error: command not implemented");
 const BARE_LF: Complaint = Complaint::new(500, "5.5.2", "Error: bare <LF> received; end lines with <CR><LF>");
 const NOT_UTF8: Complaint = Complaint::new(500, "5.5.2", "Error: not UTF-8, or control characters");
 const NO_ARGUMENT: Complaint = Complaint::new(501, "5.5.4", "Syntax: this command takes no argument");
@@ -43,6 +53,7 @@ const HELO_SYNTAX: Complaint = Complaint::new(501, "5.5.4", "Syntax: EHLO hostna
 const MAIL_SYNTAX: Complaint = Complaint::new(501, "5.5.4", "Syntax: MAIL FROM:<address> [parameters]");
 const RCPT_SYNTAX: Complaint = Complaint::new(501, "5.5.4", "Syntax: RCPT TO:<address> [parameters]");
 const VRFY_SYNTAX: Complaint = Complaint::new(501, "5.5.4", "Syntax: VRFY address");
+pub(super) const BDAT_SYNTAX: Complaint = Complaint::new(501, "5.5.4", "Syntax: BDAT count [LAST]");
 const BAD_SENDER: Complaint = Complaint::new(501, "5.1.7", "Bad sender address syntax");
 const BAD_RECIPIENT: Complaint = Complaint::new(501, "5.1.3", "Bad recipient address syntax");
 
@@ -72,6 +83,8 @@ impl<'a> Command<'a> {
             Ok(Self::Rcpt { recipient, parameters: Parameters::new(rest) })
         } else if is("DATA") {
             bare(Self::Data)
+        } else if is("BDAT") {
+            Chunk::parse(argument).map(Self::Bdat).ok_or(BDAT_SYNTAX)
         } else if is("EHLO") || is("HELO") {
             match argument {
                 "" => Err(HELO_SYNTAX),
@@ -87,7 +100,7 @@ impl<'a> Command<'a> {
             Ok(Self::Noop)
         } else if is("VRFY") {
             if argument.is_empty() { Err(VRFY_SYNTAX) } else { Ok(Self::Vrfy) }
-        } else if ["HELP", "EXPN", "STARTTLS", "AUTH", "BDAT"].into_iter().any(is) {
+        } else if ["HELP", "EXPN", "STARTTLS", "AUTH"].into_iter().any(is) {
             Err(NOT_IMPLEMENTED)
         } else {
             Err(UNKNOWN)
@@ -95,9 +108,22 @@ impl<'a> Command<'a> {
     }
 
     /// RFC 2920 §3.1: the last command of its group; the client must wait for the reply. Exim holds
-    /// RSET, VRFY and NOOP to the same rule.
+    /// RSET, VRFY and NOOP to the same rule. BDAT may be followed by more (RFC 3030 §4.2).
     pub fn must_end_its_group(&self) -> bool {
-        !matches!(self, Self::Mail { .. } | Self::Rcpt { .. })
+        !matches!(self, Self::Mail { .. } | Self::Rcpt { .. } | Self::Bdat(_))
+    }
+}
+
+impl Chunk {
+    /// `None`: the size is absent, no number, or beyond `i64`; then nobody knows where the chunk ends.
+    fn parse(argument: &str) -> Option<Self> {
+        let (size, end) = argument.split_once(' ').unwrap_or((argument, ""));
+        if size.is_empty() || !size.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        let octets = size.parse().ok().filter(|octets| i64::try_from(*octets).is_ok())?;
+        let last = end.eq_ignore_ascii_case("LAST");
+        Some(Self { octets, last, junk: !last && !end.is_empty() })
     }
 }
 
@@ -161,6 +187,21 @@ mod tests {
                 Ok(Command::Mail { sender, .. }) => assert_eq!(sender, want),
                 other => panic!("{line}: {other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_chunk_whose_size_is_known_is_told_even_when_junk_follows_it() {
+        fn parse(line: &str) -> Result<Command<'_>, Complaint> {
+            Command::parse(line.as_bytes())
+        }
+        let chunk = |octets, last, junk| Ok(Command::Bdat(Chunk { octets, last, junk }));
+        assert_eq!(parse("BDAT 0\r\n"), chunk(0, false, false));
+        assert_eq!(parse("bdat 86 last\r\n"), chunk(86, true, false));
+        assert_eq!(parse("BDAT 86 FIRST\r\n"), chunk(86, false, true));
+        assert_eq!(parse("BDAT 9223372036854775807\r\n"), chunk(i64::MAX as u64, false, false));
+        for bad in ["BDAT", "BDAT LAST", "BDAT -1", "BDAT 1x", "BDAT 9223372036854775808 LAST", "BDAT  1"] {
+            assert_eq!(parse(&format!("{bad}\r\n")), Err(BDAT_SYNTAX), "{bad}");
         }
     }
 

@@ -33,6 +33,11 @@ impl Content {
         self.octets_max > 0 && self.octets > self.octets_max
     }
 
+    /// So many octets more would not make it too big.
+    pub fn has_room_for(&self, octets: u64) -> bool {
+        self.octets_max == 0 || self.octets.saturating_add(octets) <= self.octets_max
+    }
+
     /// The octets; empty unless they are kept.
     pub fn as_bytes(&self) -> &[u8] {
         &self.kept

@@ -8,9 +8,10 @@
 //! ```
 //!
 //! Guarantees:
-//! - A recipient is in the ledger (by `write(2)`, not synced) before the reply to its final dot is sent;
-//!   what is in the ledger was taken, also when the reply was dropped on demand.
-//! - Content ends only at a lone dot between two CRLFs; no bare CR or bare LF ever ends it.
+//! - A recipient is in the ledger (by `write(2)`, not synced) before the reply to its final dot, or to its
+//!   last chunk, is sent; what is in the ledger was taken, also when the reply was dropped on demand.
+//! - After DATA, content ends only at a lone dot between two CRLFs; no bare CR or bare LF ever ends it.
+//!   After BDAT it is as many octets as were announced, and a refused chunk's are read all the same.
 //! - Replies keep the order of the commands and go out in one write when the input is exhausted.
 //! - A percentage is thrown from a seed, so that a run can be repeated.
 //!
@@ -34,6 +35,7 @@ mod server;
 mod session;
 mod settings;
 mod timeline;
+mod transfer;
 mod wire;
 
 pub use counters::Snapshot;

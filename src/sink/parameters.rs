@@ -1,4 +1,4 @@
-//! MAIL and RCPT parameters (RFC 5321 §4.1.2; 1870, 3461, 6152, 6531): checked against what is offered.
+//! MAIL and RCPT parameters (RFC 5321 §4.1.2; 1870, 3461, 6152, 6531; Postfix's XVERP): checked against what is offered.
 
 use super::command::Complaint;
 use super::settings::Offers;
@@ -12,6 +12,8 @@ pub(super) struct Parameters<'a>(&'a str);
 pub(super) struct Declared {
     pub size_octets: Option<u64>,
     pub smtputf8: bool,
+    /// XVERP's delimiters.
+    pub verp: Option<[u8; 2]>,
 }
 
 /// Which command the parameters belong to.
@@ -23,6 +25,7 @@ pub(super) enum Of {
 
 const UNSUPPORTED: Complaint = Complaint::new(555, "5.5.4", "Unsupported option");
 const MALFORMED: Complaint = Complaint::new(501, "5.5.4", "Bad parameter value");
+const VERP_DELIMITERS: Complaint = Complaint::new(501, "5.5.4", "Error: XVERP needs two characters from -=+");
 const TWICE: Complaint = Complaint::new(501, "5.5.4", "Parameter given twice");
 
 impl<'a> Parameters<'a> {
@@ -61,6 +64,13 @@ impl<'a> Parameters<'a> {
                 }
                 Of::Mail if is("RET") => (offers.dsn, one_of(value, &["FULL", "HDRS"])),
                 Of::Mail if is("ENVID") => (offers.dsn, value.is_some_and(|v| v.len() <= 100 && is_xtext(v))),
+                Of::Mail if is("XVERP") => {
+                    declared.verp = value.map_or(Some(*b"+="), verp_delimiters);
+                    if offers.xverp && declared.verp.is_none() {
+                        return Err(VERP_DELIMITERS);
+                    }
+                    (offers.xverp, true)
+                }
                 Of::Rcpt if is("NOTIFY") => (offers.dsn, value.is_some_and(is_notify)),
                 Of::Rcpt if is("ORCPT") => (offers.dsn, value.is_some_and(is_orcpt)),
                 _ => (false, false),
@@ -78,6 +88,12 @@ impl<'a> Parameters<'a> {
 
 fn one_of(value: Option<&str>, known: &[&str]) -> bool {
     value.is_some_and(|v| known.iter().any(|k| v.eq_ignore_ascii_case(k)))
+}
+
+/// Postfix's `verp_delimiter_filter` lets these three through.
+fn verp_delimiters(value: &str) -> Option<[u8; 2]> {
+    let pair: [u8; 2] = value.as_bytes().try_into().ok()?;
+    pair.iter().all(|octet| b"-=+".contains(octet)).then_some(pair)
 }
 
 fn is_notify(value: &str) -> bool {
@@ -126,20 +142,39 @@ mod tests {
         let all = offers(&[]);
         let mail = "SIZE=1000 body=8bitmime SMTPUTF8 RET=HDRS ENVID=a+2Bb";
         let declared = Parameters::new(mail).check(Of::Mail, Some(&all)).unwrap();
-        assert_eq!(declared, Declared { size_octets: Some(1000), smtputf8: true });
+        assert_eq!(declared, Declared { size_octets: Some(1000), smtputf8: true, verp: None });
         assert_eq!(code(Of::Rcpt, "NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a+2Bb@c", Some(&all)), 250);
     }
 
     #[test]
     fn what_is_not_offered_is_refused_with_555() {
-        let none = offers(&[Extension::Size, Extension::Dsn, Extension::Smtputf8, Extension::EightBitMime]);
-        for text in ["SIZE=1", "BODY=7BIT", "SMTPUTF8", "RET=FULL", "ENVID=x", "XVERP", "NOTIFY=NEVER"] {
+        let none = offers(&[
+            Extension::Size,
+            Extension::Dsn,
+            Extension::Smtputf8,
+            Extension::EightBitMime,
+            Extension::Xverp,
+        ]);
+        let known =
+            ["SIZE=1", "BODY=7BIT", "SMTPUTF8", "RET=FULL", "ENVID=x", "XVERP", "XVERP=x", "NOTIFY=NEVER"];
+        for text in known {
             assert_eq!(code(Of::Mail, text, Some(&none)), 555, "{text}");
             assert_eq!(code(Of::Mail, text, None), 555, "{text} after HELO");
         }
-        assert_eq!(code(Of::Mail, "XVERP", Some(&offers(&[]))), 555);
+        assert_eq!(code(Of::Rcpt, "XVERP", Some(&offers(&[]))), 555);
         assert_eq!(code(Of::Mail, "NOTIFY=NEVER", Some(&offers(&[]))), 555);
         assert_eq!(code(Of::Rcpt, "SIZE=1", Some(&offers(&[]))), 555);
+    }
+
+    #[test]
+    fn xverp_brings_its_delimiters_or_has_postfixs() {
+        let verp = |text| Parameters::new(text).check(Of::Mail, Some(&offers(&[]))).map(|d| d.verp);
+        assert_eq!(verp("XVERP"), Ok(Some(*b"+=")));
+        assert_eq!(verp("xverp=-="), Ok(Some(*b"-=")));
+        assert_eq!(verp("XVERP=++"), Ok(Some(*b"++")));
+        for bad in ["XVERP=", "XVERP=+", "XVERP=+=-", "XVERP=#=", "XVERP=ab"] {
+            assert_eq!(verp(bad), Err(VERP_DELIMITERS), "{bad}");
+        }
     }
 
     #[test]

@@ -92,10 +92,15 @@ impl Shared {
         self.counters.open.load(Relaxed)
     }
 
-    /// The number of this message, from 1, and its queue id.
-    pub fn next_queue_id(&self) -> (u64, String) {
+    /// The same at a moment that was read from the clock already.
+    pub fn up_at(&self, moment: tokio::time::Instant) -> Duration {
+        moment.into_std().saturating_duration_since(self.started)
+    }
+
+    /// The number of this message, from 1, and its queue id, which is written in hexadecimal.
+    pub fn next_queue_id(&self) -> (u64, u64) {
         let n = self.taken.fetch_add(1, Relaxed) + 1;
-        (n, format!("{:X}", self.first_queue_id + n))
+        (n, self.first_queue_id + n)
     }
 
     fn snapshot(&self) -> Snapshot {

@@ -1,5 +1,6 @@
 //! One session: the banner, then commands and content as they come, until someone closes.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use super::receiver::Receiver;
 use super::reply;
 use super::server::Shared;
 use super::settings::{Behaviour, Fault, Stage};
+use super::transfer::Incoming;
 use super::wire::{Fill, Wire};
 
 /// The behaviour in force, in the session's own copy: its count is touched at each command, and sessions
@@ -61,11 +63,13 @@ pub(super) struct Session {
     /// 354 was said: input is content.
     pub receiving: bool,
     pub receiver: Receiver,
+    /// BDAT was said: input is this chunk.
+    pub incoming: Option<Incoming>,
     pub content: Content,
     pub pen: Pen,
     /// Close when content begins.
     pub drop_before_dot: bool,
-    /// Octets of input that came in one group with a final dot and get 503 (`no_group_across_dot`).
+    /// Octets of input that came in one group with the end of content and get 503 (`no_group_across_dot`).
     pub after_dot: usize,
     /// Until when the messages so far have kept the service busy.
     pub served_until: Instant,
@@ -89,6 +93,7 @@ impl Session {
             mail_commands: 0,
             receiving: false,
             receiver: Receiver::default(),
+            incoming: None,
             content: Content::default(),
             pen: Pen::default(),
             drop_before_dot: false,
@@ -105,10 +110,11 @@ impl Session {
     pub async fn run(mut self) -> io::Result<()> {
         let mut flow = self.greet().await?;
         loop {
-            flow = match flow {
-                Flow::Go if self.receiving => self.take_content().await?,
-                Flow::Go => self.take_command().await?,
-                Flow::More => {
+            flow = match (flow, self.incoming) {
+                (Flow::Go, Some(chunk)) => self.take_chunk(chunk).await?,
+                (Flow::Go, None) if self.receiving => self.take_content().await?,
+                (Flow::Go, None) => self.take_command().await?,
+                (Flow::More, _) => {
                     self.wire.flush(self.behaviour.latency_ms).await?;
                     match self.wire.fill().await? {
                         Fill::More => Flow::Go,
@@ -117,30 +123,40 @@ impl Session {
                         Fill::Stop => self.say_closing("4.3.2", "Error: the sink is stopping"),
                     }
                 }
-                Flow::Close => {
+                (Flow::Close, _) => {
                     // Counted out before the client can know, so that its next connection finds room.
                     self.open = None;
                     self.wire.flush(self.behaviour.latency_ms).await?;
                     return self.wire.close().await;
                 }
-                Flow::Drop => return Ok(()),
+                (Flow::Drop, _) => return Ok(()),
             };
         }
     }
 
     /// Adds a reply; the enhanced status code only where it was offered.
-    pub fn reply(&mut self, code: u16, enhanced: &str, text: impl std::fmt::Display) {
+    pub fn reply(&mut self, code: u16, enhanced: &'static str, text: fmt::Arguments<'_>) {
+        let enhanced = self.enhanced(enhanced);
+        reply::append(&mut self.wire.out, code, enhanced, text);
+    }
+
+    /// The same with a fixed text.
+    pub fn say(&mut self, code: u16, enhanced: &'static str, text: &str) {
+        let enhanced = self.enhanced(enhanced);
+        reply::append_str(&mut self.wire.out, code, enhanced, text);
+    }
+
+    pub fn enhanced(&self, enhanced: &'static str) -> &'static str {
         let offered = self.behaviour.offers.enhanced_status_codes && self.greeting != Greeting::Helo;
-        let enhanced = if offered { enhanced } else { "" };
-        reply::append(&mut self.wire.out, code, enhanced, format_args!("{text}"));
+        if offered { enhanced } else { "" }
     }
 
     pub fn complain(&mut self, complaint: Complaint) -> Flow {
-        self.reply(complaint.code, complaint.enhanced, complaint.text);
+        self.say(complaint.code, complaint.enhanced, complaint.text);
         Flow::Go
     }
 
-    pub fn say_closing(&mut self, enhanced: &str, text: &str) -> Flow {
+    pub fn say_closing(&mut self, enhanced: &'static str, text: &str) -> Flow {
         let host = Arc::clone(&self.shared);
         self.reply(421, enhanced, format_args!("{} {text}", host.hostname));
         Flow::Close
@@ -152,7 +168,7 @@ impl Session {
         let (enhanced, text) = reply::failure(stage, code);
         // RFC 2034 §4: no enhanced status code in the greeting or in the reply to EHLO.
         let bare = matches!(stage, Stage::Connect | Stage::Banner | Stage::Ehlo);
-        self.reply(code, if bare { "" } else { enhanced }, text);
+        self.say(code, if bare { "" } else { enhanced }, text);
         if code == 421 { Flow::Close } else { Flow::Go }
     }
 
@@ -206,11 +222,13 @@ impl Session {
             self.behaviour = own(&mut self.behaviours);
         }
         let flow = if self.after_dot > 0 {
-            self.after_dot = self.after_dot.saturating_sub(octets);
-            self.reply(503, "5.5.1", "Error: command pipelined after end of DATA");
-            Ok(Flow::Go)
+            let chunk = match Command::parse(&line) {
+                Ok(Command::Bdat(chunk)) => Some(chunk),
+                _ => None,
+            };
+            Ok(self.refuse_after_dot(octets, chunk))
         } else if too_long {
-            self.reply(500, "5.5.2", "Error: line too long");
+            self.say(500, "5.5.2", "Error: line too long");
             Ok(Flow::Go)
         } else {
             match Command::parse(&line) {
@@ -225,7 +243,8 @@ impl Session {
 
     /// `strict_sync`: input has come that should have waited for the reply to `command`.
     fn is_out_of_sync(&mut self, command: &Command<'_>) -> io::Result<bool> {
-        let must_wait = !self.behaviour.offers.pipelining || command.must_end_its_group();
+        let alone = !self.behaviour.offers.pipelining && !matches!(command, Command::Bdat(_));
+        let must_wait = alone || command.must_end_its_group();
         if !self.behaviour.strict_sync || !must_wait {
             return Ok(false);
         }
@@ -234,11 +253,11 @@ impl Session {
     }
 
     /// Exim's words, or OpenSMTPD's where no PIPELINING is offered.
-    fn synchronization_error(&mut self) -> Flow {
+    pub fn synchronization_error(&mut self) -> Flow {
         if self.behaviour.offers.pipelining {
-            self.reply(554, "", "SMTP synchronization error");
+            self.say(554, "", "SMTP synchronization error");
         } else {
-            self.reply(500, "5.5.1", "Invalid command: Pipelining not supported");
+            self.say(500, "5.5.1", "Invalid command: Pipelining not supported");
         }
         Flow::Close
     }
@@ -258,12 +277,9 @@ impl Session {
             return Ok(Flow::More);
         }
         self.receiving = false;
-        let flow = self.end_of_data().await?;
+        let flow = self.end_of_content().await?;
         self.envelope.clear();
-        if self.behaviour.no_group_across_dot {
-            self.wire.take_what_came()?;
-            self.after_dot = self.wire.input.len();
-        }
+        self.end_group_here()?;
         Ok(flow)
     }
 }

@@ -193,6 +193,8 @@ pub enum Extension {
     EnhancedStatusCodes,
     Size,
     Dsn,
+    Chunking,
+    Xverp,
 }
 
 /// What EHLO shows.
@@ -204,6 +206,8 @@ pub(super) struct Offers {
     pub enhanced_status_codes: bool,
     pub size: bool,
     pub dsn: bool,
+    pub chunking: bool,
+    pub xverp: bool,
 }
 
 impl Offers {
@@ -216,6 +220,8 @@ impl Offers {
             enhanced_status_codes: has(Extension::EnhancedStatusCodes),
             size: has(Extension::Size),
             dsn: has(Extension::Dsn),
+            chunking: has(Extension::Chunking),
+            xverp: has(Extension::Xverp),
         }
     }
 }

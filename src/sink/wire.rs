@@ -34,7 +34,8 @@ pub(super) struct Wire {
     stream: TcpStream,
     pub input: BytesMut,
     pub out: Vec<u8>,
-    last_read: Instant,
+    /// When input came last, or a wait ended.
+    pub last_read: Instant,
     idle: Pin<Box<Sleep>>,
     stop: Pin<Box<dyn Future<Output = ()> + Send>>,
     stopping: bool,
@@ -125,6 +126,7 @@ impl Wire {
             () = sleep_until(until) => {}
             () = &mut self.stop => self.stopping = true,
         }
+        self.last_read = Instant::now();
     }
 
     /// Ends our side, then reads on until the client ends its own, so that it gets our last reply.

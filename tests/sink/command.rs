@@ -20,13 +20,13 @@ fn parse(line: &str) -> Result<SinkArgs, clap::Error> {
 #[test]
 fn every_flag_is_understood() {
     let flags = "--listen 127.0.0.1:0 --port-file p --ledger l --store s --scenario c --hostname h --seed 1 \
-        --verbose --without pipelining,8bitmime,smtputf8,enhancedstatuscodes,size,dsn --size-max 1 \
+        --verbose --without pipelining,8bitmime,smtputf8,enhancedstatuscodes,size,dsn,chunking,xverp --size-max 1 \
         --latency-ms 1 --banner-delay-ms 1 --connections-max 1 --fail rcpt=451%5 --fail content=drop \
         --drop-before-dot-percent 0.5 --drop-after-dot-percent 5 --storage-full --refuse-connects=false \
         --knee 8 --service-us 100 --drain-rate 9 --queue-max 9 --messages-per-connection-max 9 \
         --session-limit-style opensmtpd --recipients-per-transaction-max 9 --no-group-across-dot --strict-sync";
     let settings = parse(flags).unwrap().settings;
-    assert_eq!(settings.without.map(|w| w.len()), Some(6));
+    assert_eq!(settings.without.map(|w| w.len()), Some(8));
     assert_eq!(settings.fail.map(|f| f.len()), Some(2));
     assert_eq!((settings.storage_full, settings.refuse_connects), (Some(true), Some(false)));
     assert_eq!(settings.strict_sync, Some(true));
@@ -34,7 +34,7 @@ fn every_flag_is_understood() {
 
 #[test]
 fn impossible_values_are_refused() {
-    for line in ["--fail rcpt=250", "--drop-after-dot-percent 101", "--without chunking", "--knee -1"] {
+    for line in ["--fail rcpt=250", "--drop-after-dot-percent 101", "--without starttls", "--knee -1"] {
         assert!(parse(line).is_err(), "{line}");
     }
 }

@@ -13,6 +13,8 @@ async fn every_extension_is_offered_and_each_can_be_switched_off() {
         (Extension::EnhancedStatusCodes, "ENHANCEDSTATUSCODES"),
         (Extension::Size, "SIZE 52428800"),
         (Extension::Dsn, "DSN"),
+        (Extension::Chunking, "CHUNKING"),
+        (Extension::Xverp, "XVERP"),
     ];
     for without in [None].into_iter().chain(all.iter().map(|(e, _)| Some(*e))) {
         let rig = Rig::with(Settings { without: Some(without.into_iter().collect()), ..Default::default() });
