@@ -232,6 +232,7 @@ fn infeed_config(mta: &config::Mta) -> InfeedConfig {
         reconnect_delay_ms_max: mta.reconnect_delay_ms_max,
         connect_refused_hold_ms: mta.refused_hold_ms,
         group_across_dot: mta.group_across_dot,
+        xverp: mta.xverp,
         ..InfeedConfig::default()
     }
 }

@@ -106,6 +106,10 @@ settings! {
         ///
         /// It saves a wait a message; an MTA that doesn't bear it is noticed, and spared.
         group_across_dot: bool = true, Bound::Any;
+        /// Let the MTA make each recipient's own sender (VERP) where it offers XVERP.
+        ///
+        /// Mail with VERP then goes in transactions of many recipients; else each needs its own.
+        xverp: bool = true, Bound::Any;
         /// Longest wait for a connection to be established.
         ///
         /// A local MTA answers at once, or its backlog is full.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::transaction::Stage;
 use crate::config::TlsMode;
+use crate::config::settings::defaults;
 
 /// Settings of a pool of infeeds to one MTA. Holds no secret, only where one is kept: equal settings are
 /// no word about equal secrets.
@@ -37,6 +38,8 @@ pub struct InfeedConfig {
     pub rate_hold_ms: u64,
     /// Write `[content . MAIL RCPT… DATA]` in one group where the MTA lets us.
     pub group_across_dot: bool,
+    /// Let transactions ask for XVERP where it is offered.
+    pub xverp: bool,
 }
 
 /// TLS to the MTA.
@@ -141,6 +144,7 @@ impl Default for InfeedConfig {
             connect_refused_hold_ms: 15_000,
             rate_hold_ms: 60_000,
             group_across_dot: true,
+            xverp: defaults::mta::xverp,
         }
     }
 }

@@ -56,6 +56,11 @@ pub fn encode<W: Work>(
         return false;
     }
     let start = (out.octets.len(), out.ends.len());
+    if lent.transaction().xverp.is_some() && !capabilities.xverp {
+        // Made for a session that offered it: whoever made it knows another way.
+        lent.not_tried();
+        return false;
+    }
     if let Err(said) = mail(lent.transaction(), capabilities, out) {
         let said = Said { text: format!("the envelope sender: {}", said.text), ..said };
         lent.fault(JobFault { stage: Stage::Mail, said });
@@ -91,6 +96,10 @@ fn mail(transaction: &Transaction, capabilities: &Capabilities, out: &mut Comman
         || transaction.recipients.iter().any(|rcpt| utf8_local(&rcpt.address));
     if utf8 && capabilities.smtputf8 {
         out.line(&[b" SMTPUTF8"]);
+    }
+    if let Some(delimiters) = &transaction.xverp {
+        assert!(!sender.is_empty() && delimiters.iter().all(u8::is_ascii_graphic), "XVERP={delimiters:?}");
+        out.line(&[b" XVERP=", delimiters]);
     }
     if let Some(dsn) = transaction.dsn.as_ref().filter(|_| capabilities.dsn) {
         for (name, value) in [(" RET=", &dsn.ret), (" ENVID=", &dsn.envid)] {

@@ -373,6 +373,7 @@ impl Shared {
 
     /// What the MTA offers, with what was learned.
     pub fn learned(&self, capabilities: &mut Capabilities) {
+        capabilities.xverp &= self.config.xverp;
         capabilities.recipients_max =
             self.recipients_max.load(Relaxed).min(self.config.recipients_per_transaction_max.max(1));
     }

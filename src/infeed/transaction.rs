@@ -15,6 +15,8 @@ pub struct Capabilities {
     pub smtputf8: bool,
     pub dsn: bool,
     pub enhanced_status_codes: bool,
+    /// Postfix's XVERP, and nothing speaks against its use.
+    pub xverp: bool,
     /// `SIZE` was offered; the bound in octets, 0 for none declared (RFC 1870).
     pub size: Option<u64>,
     /// Recipients a transaction, learned from 452/552 replies; `usize::MAX` while unknown.
@@ -46,6 +48,9 @@ pub struct Rcpt {
 pub struct Transaction {
     /// Envelope sender; empty for the null sender.
     pub sender: String,
+    /// The MTA makes each recipient's own sender (VERP) of `sender`, with these two delimiters: only where
+    /// [`Capabilities::xverp`] says that it can, and never with the null sender.
+    pub xverp: Option<[u8; 2]>,
     /// Never empty.
     pub recipients: Vec<Rcpt>,
     pub content: Content,

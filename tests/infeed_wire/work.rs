@@ -160,6 +160,7 @@ pub fn message(tokens: &[u64]) -> Transaction {
     let wire = Bytes::from_static(b"Subject: hi\r\n\r\n..dot\r\n");
     Transaction {
         sender: "list@x.example".into(),
+        xverp: None,
         recipients,
         content: Content { size_octets: wire.len() as u64, wire, eight_bit: false, utf8_headers: false },
         dsn: None,
