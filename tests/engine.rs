@@ -15,6 +15,9 @@ use tokio::sync::watch;
 
 const MESSAGE: &[u8] = b"From: List <list@example.org>\r\nTo: you@example.org\r\nSubject: x\r\n\r\nHello\r\n";
 
+/// A VERP pattern that no MTA fills in itself: one recipient a transaction.
+const ONE_EACH: &str = "b+{local}.at.{domain}@example.org";
+
 fn meta(_: &Submission) -> JobMeta {
     let text = r#"
         format = 1
@@ -133,7 +136,7 @@ async fn every_outcome_is_the_sinks_word_and_the_ledger_equals_the_report() {
         .chain((0..10).map(|i| format!("content-550.{i}@example.net")));
     // one a transaction: what is said of the content is said of one recipient
     let job = submit(&spool, list, MESSAGE, |m| {
-        m.verp = Some("list-bounces@example.org".into());
+        m.verp = Some(ONE_EACH.into());
         m.accept_refusals = true;
     });
     let config = config(sink.local_addr().to_string());
@@ -206,7 +209,7 @@ async fn a_connection_lost_around_the_dot_loses_nobody_and_no_repeat_is_unmarked
     let list = people(400)
         .chain((0..5).map(|i| format!("drop-after-dot-1x.{i}@example.org")))
         .chain((0..5).map(|i| format!("drop-before-dot-1x.{i}@example.org")));
-    let job = submit(&spool, list, MESSAGE, |m| m.verp = Some("b@example.org".into()));
+    let job = submit(&spool, list, MESSAGE, |m| m.verp = Some(ONE_EACH.into()));
     for _ in 0..20 {
         let report = run(&spool, config(sink.local_addr().to_string())).await;
         if report.unfinished == 0 {
@@ -234,7 +237,7 @@ async fn on_doubt_hold_leaves_them_in_doubt() {
     let sink = sink(Some(&book), &[]);
     let list = people(20).chain(std::iter::once("drop-after-dot-1x@example.org".to_owned()));
     let job = submit(&spool, list, MESSAGE, |m| {
-        m.verp = Some("b@example.org".into());
+        m.verp = Some(ONE_EACH.into());
         m.on_doubt = OnDoubt::Hold;
     });
     run(&spool, config(sink.local_addr().to_string())).await;
@@ -264,7 +267,7 @@ async fn a_stop_in_the_middle_repeats_nobody_and_forgets_nobody() {
     let spool = spool(&dir.path().join("spool"));
     let book = dir.path().join("ledger");
     let sink = sink(Some(&book), &["--latency-ms", "2"]);
-    let job = submit(&spool, people(3_000), MESSAGE, |m| m.verp = Some("b@example.org".into()));
+    let job = submit(&spool, people(3_000), MESSAGE, |m| m.verp = Some(ONE_EACH.into()));
     let mut rounds = 0;
     loop {
         let (stop, stopped) = watch::channel(false);
@@ -337,7 +340,7 @@ async fn a_small_job_submitted_while_a_huge_one_drains_starts_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let spool = spool(&dir.path().join("spool"));
     let sink = sink(None, &["--latency-ms", "5"]);
-    submit(&spool, people(20_000), MESSAGE, |m| m.verp = Some("b@example.org".into()));
+    submit(&spool, people(20_000), MESSAGE, |m| m.verp = Some(ONE_EACH.into()));
     let (stop, stopped) = watch::channel(false);
     let progress = Progress::new();
     let running = tokio::spawn({
@@ -348,7 +351,7 @@ async fn a_small_job_submitted_while_a_huge_one_drains_starts_at_once() {
     while progress.snapshot().accepted < 100 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let small = submit(&spool, people(40), MESSAGE, |m| m.verp = Some("b@example.org".into()));
+    let small = submit(&spool, people(40), MESSAGE, |m| m.verp = Some(ONE_EACH.into()));
     while spool.find(&small).unwrap().0 != JobState::Done {
         assert!(progress.snapshot().accepted < 19_000, "the small job waited for the huge one");
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -173,16 +173,22 @@ pub fn queue_id(text: &str) -> Option<&str> {
     if let Some(at) = memmem::find(text.as_bytes(), b" queued as ") {
         return id_at_start(&text[at + " queued as ".len()..]);
     }
-    let lower = text.to_ascii_lowercase();
-    let find = |mark: &str| memmem::find(lower.as_bytes(), mark.as_bytes());
-    if let Some(at) = find(" message accepted") {
+    // a reply is short: a searcher would cost more than it saves
+    let find = |mark: &str, from: usize| {
+        let windows = text.as_bytes().get(from..).unwrap_or_default().windows(mark.len());
+        windows.into_iter().position(|w| w.eq_ignore_ascii_case(mark.as_bytes())).map(|at| from + at)
+    };
+    if let Some(at) = find(" message accepted", 0) {
         return text[..at].rsplit([' ', ':']).next().and_then(id_at_start);
     }
     for mark in ["queued as ", "queued mail for delivery as ", "id=", "queue id ", "queue-id ", "id: "] {
-        // `id=` inside a longer word (`valid=`) is none.
-        let begins = |at: usize| at == 0 || !lower.as_bytes()[at - 1].is_ascii_alphanumeric();
-        if let Some(at) = memmem::find_iter(lower.as_bytes(), mark.as_bytes()).find(|&at| begins(at)) {
-            return id_at_start(&text[at + mark.len()..]);
+        let mut from = 0;
+        while let Some(at) = find(mark, from) {
+            // `id=` inside a longer word (`valid=`) is none.
+            if at == 0 || !text.as_bytes()[at - 1].is_ascii_alphanumeric() {
+                return id_at_start(&text[at + mark.len()..]);
+            }
+            from = at + 1;
         }
     }
     None

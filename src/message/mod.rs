@@ -35,6 +35,7 @@ mod words;
 
 pub use address::{Address, AddressError, check_address, orcpt, xtext};
 pub use content::Content;
+pub use envelope::Xverp;
 pub use error::{MessageError, RenderError};
 pub use placeholder::leftover_placeholders;
 pub use template::{CompileOptions, RecipientView, Rendered, Template};

@@ -8,7 +8,7 @@ use std::io::Write as _;
 
 use super::compile;
 use super::content::Content;
-use super::envelope::Sender;
+use super::envelope::{Sender, Xverp};
 use super::error::{MessageError, RenderError};
 use super::header::{Kind, field};
 use super::merge::{Merge, TemplateId};
@@ -122,6 +122,14 @@ impl Template {
         matches!(self.sender, Sender::Fixed(_))
     }
 
+    /// What an MTA that offers XVERP needs to make the recipients' senders itself, where it can.
+    pub fn xverp(&self) -> Option<&Xverp> {
+        match &self.sender {
+            Sender::Fixed(_) => None,
+            Sender::Verp(verp) => verp.xverp(),
+        }
+    }
+
     /// The content, where it is the same for all.
     pub fn shared_content(&self) -> Option<&Content> {
         self.shared.as_ref()
@@ -186,7 +194,8 @@ impl Template {
                     let hash = crc32fast::hash(recipient.address.as_bytes());
                     buffer.clear();
                     // Writing to a Vec can't fail.
-                    write!(buffer, "Message-ID: <{job}.{ordinal}-{hash:08x}@{domain}>\r\n").unwrap_or_default();
+                    write!(buffer, "Message-ID: <{job}.{ordinal}-{hash:08x}@{domain}>\r\n")
+                        .unwrap_or_default();
                     wire.push(&buffer);
                 }
             }

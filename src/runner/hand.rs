@@ -55,6 +55,13 @@ impl Hand {
         self.in_flight += n;
     }
 
+    /// Recipients just taken wait again: they were never out.
+    pub fn untaken(&mut self, indices: &[u16]) {
+        assert!(indices.len() <= self.in_flight, "{} untaken of {}", indices.len(), self.in_flight);
+        self.in_flight -= indices.len();
+        self.put_back(indices);
+    }
+
     /// The next recipient of a solo chunk; nobody while one is in flight.
     pub fn take_alone(&mut self) -> Option<u16> {
         if self.in_flight > 0 {

@@ -48,6 +48,7 @@ mod room;
 mod settle;
 mod slot;
 mod supply;
+mod xverp;
 
 pub use command::{
     JobProgress, JobUnderWay, MtaRunStatus, Reload, RunCommand, RunEnded, RunHandle, RunStatus,

@@ -5,7 +5,7 @@
 //! [`Target`], not in sum. Nothing here fails.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::supply::{State, Supply};
@@ -155,6 +155,8 @@ pub(super) struct Mta {
     pub sink: bool,
     pub recipients_max: usize,
     pub counts: MtaCounts,
+    /// It met us without XVERP, or has lost it since.
+    no_xverp: AtomicBool,
 }
 
 /// What became of recipients at one MTA in this run.
@@ -175,7 +177,21 @@ impl Mta {
             sink: config.sink,
             recipients_max: config.infeed.recipients_per_transaction_max.max(1),
             counts: MtaCounts::default(),
+            no_xverp: AtomicBool::new(!config.infeed.xverp),
         })
+    }
+
+    /// What a session found.
+    pub fn met(&self, capabilities: &Capabilities) {
+        // seldom written, since all infeeds read it
+        if self.no_xverp.load(Relaxed) == capabilities.xverp {
+            self.no_xverp.store(!capabilities.xverp, Relaxed);
+        }
+    }
+
+    /// It makes senders itself, as far as is known: before the first session, that it may.
+    pub fn may_make_senders(&self) -> bool {
+        !self.no_xverp.load(Relaxed)
     }
 }
 
@@ -272,6 +288,7 @@ mod tests {
                 sink: false,
                 recipients_max: 1,
                 counts: MtaCounts::default(),
+                no_xverp: AtomicBool::new(false),
             }))
         };
         weights.iter().enumerate().map(mta).collect()

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::infeed::Dsn;
-use crate::message::{CompileOptions, RecipientView, Rendered, Template, xtext};
+use crate::message::{CompileOptions, RecipientView, Rendered, Template, Xverp, xtext};
 use crate::spool::pack::member_id;
 use crate::spool::{Chunk, JobId, JobMeta, PackContent};
 
@@ -60,6 +60,15 @@ impl Rendering {
 
     pub fn sender_is_shared(&self) -> bool {
         matches!(self, Self::Job(template) if template.sender_is_shared())
+    }
+
+    /// What an MTA that offers XVERP needs to make the senders of a VERP job itself. Not of a pack: its
+    /// members have little in common.
+    pub fn xverp(&self) -> Option<&Xverp> {
+        match self {
+            Self::Job(template) => template.xverp(),
+            Self::Pack(_) => None,
+        }
     }
 
     /// Sender and content for one recipient; the reason when they can't be made.

@@ -27,10 +27,13 @@ pub(super) struct Pick {
     pub template: Arc<Rendering>,
     pub dsn: Option<Dsn>,
     pub solo: bool,
+    /// The MTA makes the senders, if there are several recipients.
+    pub by_mta: bool,
 }
 
 impl<O: Owner> Supply<O> {
-    pub(super) fn pick(&self, mta: &Arc<Mta>, recipients_max: usize) -> Option<Pick> {
+    /// `xverp`: the MTA makes senders itself where that is asked of it.
+    pub(super) fn pick(&self, mta: &Arc<Mta>, recipients_max: usize, xverp: bool) -> Option<Pick> {
         let mut state = self.lock();
         let left = state.first_left.unwrap_or(u64::MAX);
         if left == 0 || state.standstill {
@@ -52,10 +55,14 @@ impl<O: Owner> Supply<O> {
                 *kept_waiting = true;
                 continue;
             }
-            let max = if job.shares_transactions() { recipients_max } else { 1 };
+            let by_mta = xverp && job.leaves_senders_to_mta();
+            let max = if by_mta || job.shares_transactions() { recipients_max } else { 1 };
             let left = left.min(job.first_left.unwrap_or(u64::MAX));
             let max = max.min(usize::try_from(left).unwrap_or(usize::MAX));
-            let Some((handle, indices)) = job.take(hands, max) else { continue };
+            let Some((handle, mut indices)) = job.take(hands, max) else { continue };
+            if by_mta {
+                job.part_with_odd_ones(hands, handle, &mut indices);
+            }
             job.start = line.served(place, indices.len());
             job.place = None;
             if let Some(left) = &mut job.first_left {
@@ -99,6 +106,7 @@ impl<O: Owner> Supply<O> {
                 meta: job.meta.clone(),
                 template: job.template.clone(),
                 dsn: job.dsn.clone(),
+                by_mta,
             });
         }
         None

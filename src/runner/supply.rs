@@ -175,9 +175,11 @@ impl<O: Owner> Supply<O> {
             };
             self.put_aside(pick.handle, index, &pick.chunk, failed);
         }
+        // somebody alone has the sender that was rendered
+        let xverp = if pick.by_mta && recipients.len() > 1 { pick.template.xverp() } else { None };
         Some(rendered.map(|rendered| Transaction {
-            sender: rendered.sender,
-            xverp: None,
+            sender: xverp.map_or(rendered.sender, |xverp| xverp.sender.clone()),
+            xverp: xverp.map(|xverp| xverp.delimiters),
             recipients,
             content: rendered.content,
             dsn: pick.template.dsn(pick.dsn, &pick.chunk, &pick.indices),
@@ -336,7 +338,8 @@ impl<O: Owner> Supply<O> {
         }
         loop {
             let recipients_max = mta.recipients_max.min(capabilities.recipients_max.max(1));
-            let Some(pick) = self.pick(mta, recipients_max) else {
+            mta.met(capabilities);
+            let Some(pick) = self.pick(mta, recipients_max, capabilities.xverp) else {
                 self.feed.notify_one();
                 return None;
             };

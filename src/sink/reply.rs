@@ -86,8 +86,9 @@ mod tests {
     proptest! {
         #[test]
         fn digits_are_what_formatting_gives(n: u64) {
-            prop_assert_eq!(digits::<10>(n, &mut [0; 20]), n.to_string());
-            prop_assert_eq!(digits::<16>(n, &mut [0; 20]), format!("{n:X}"));
+            let mut room = [0; 20];
+            prop_assert_eq!(digits::<10>(n, &mut room), n.to_string());
+            prop_assert_eq!(digits::<16>(n, &mut room), format!("{n:X}"));
         }
     }
 

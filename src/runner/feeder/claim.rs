@@ -167,6 +167,7 @@ impl<O: Owner> Feeder<O> {
         let handle = claimed.handle;
         let mut state = self.supply.lock();
         let recipients_max = state.recipients_max();
+        let senders_by_mta = state.mtas.iter().any(|turn| turn.mta.may_make_senders());
         state.claims += 1;
         let claims = state.claims;
         state.claimed_last.insert(due.job.clone(), claims);
@@ -177,7 +178,8 @@ impl<O: Owner> Feeder<O> {
         if claimed.solo {
             run.solo.push_back(handle);
         } else {
-            let piece_max = if run.shares_transactions() { recipients_max } else { 1 };
+            let many = run.shares_transactions() || senders_by_mta && run.leaves_senders_to_mta();
+            let piece_max = if many { recipients_max } else { 1 };
             let lanes = lanes_of(wanted.iter().copied(), piece_max, |domain| run.mixer.holds(domain));
             run.mixer.add(handle, lanes);
         }
