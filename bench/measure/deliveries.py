@@ -21,11 +21,6 @@ SETTINGS = [
     "max_use = 100000",
     # Nothing is looked up for a recipient: the client is on loopback, and is believed.
     "smtpd_recipient_restrictions = permit_mynetworks, reject",
-    # Few smtp(8) that are busy cost less CPU than twenty that wait for one another.
-    "default_destination_concurrency_limit = 4",
-    "initial_destination_concurrency = 4",
-    # The sink is one destination, and nothing is wrong with that.
-    "qmgr_clog_warn_time = 0",
 ]
 
 
@@ -58,7 +53,7 @@ class Deliveries:
     def __init__(self, bench, content, recipients):
         self.bench, self.content, self.recipients = bench, content, recipients
         asked = bench.asked.connections
-        self.connections = int(asked) if asked else {"personalised": 8, "verp": 1}[content]
+        self.connections = int(asked) if asked else {"personalised": 4, "verp": 1}[content]
         # (seconds, delivered, queue, CPU seconds of infeed, Postfix, sink, and of the whole machine)
         self.samples = []
 
@@ -68,7 +63,7 @@ class Deliveries:
         bench.note(f"submitting {self.recipients:,} recipients, {self.content}")
         self.submit(spool)
         self.sink = InfeedSink(bench, ledger)
-        self.postfix = Postfix(self.sink.address.split(":")[1], settings(bench))
+        self.postfix = Postfix(bench, self.sink.address.split(":")[1], settings(bench))
         self.file_system = self.postfix.file_system
         with open(ledger, "rb") as arrived:
             self.watch(spool, arrived)

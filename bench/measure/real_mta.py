@@ -52,7 +52,7 @@ class Instance:
     """What the two have in common. `relay`: a port of 127.0.0.1 that all mail goes to, `discard` (taken and
     forgotten), or `queue` (it stays in the queue)."""
 
-    def __init__(self, relay, lines, **environment):
+    def __init__(self, bench, relay, lines, **environment):
         folder, self.file_system = place()
         self.dir = folder / f"infeed-mta-{os.getpid()}-b{next(NUMBERS)}"
         self.dir.mkdir()
@@ -60,10 +60,11 @@ class Instance:
         LIVE.add(self)
         port = free_port()
         self.address = f"127.0.0.1:{port}"
-        with open(self.dir / "said", "w") as said:
-            done = recipe(self.name, ["start", self.dir, port, relay, *lines], said, **environment)
+        said = bench.name("said")
+        with open(said, "w") as file:
+            done = recipe(self.name, ["start", self.dir, port, relay, *lines], file, **environment)
         if done.returncode != 0:
-            raise Failed(f"{self.name} did not start: {(self.dir / 'said').read_text().strip()}")
+            raise Failed(f"{self.name} did not start: {said.read_text().strip()}")
         self.session = int((self.dir / self.pid_file).read_text())
 
     def stop(self):
@@ -97,8 +98,8 @@ class Postfix(Instance):
     name = "postfix"
     pid_file = "spool/pid/master.pid"
 
-    def __init__(self, relay="discard", settings=(), xverp=True):
-        super().__init__(relay, [*settings, *([] if xverp else ["smtpd_authorized_verp_clients ="])])
+    def __init__(self, bench, relay="discard", settings=(), xverp=True):
+        super().__init__(bench, relay, [*settings, *([] if xverp else ["smtpd_authorized_verp_clients ="])])
 
     def queued(self):
         """Messages in its incoming, active and deferred queue."""
@@ -120,8 +121,8 @@ class Sendmail(Instance):
     name = "sendmail"
     pid_file = "session.pid"
 
-    def __init__(self, relay="queue", lines=(), backlog=10):
-        super().__init__(relay, lines, INFEED_SENDMAIL_BACKLOG=str(backlog))
+    def __init__(self, bench, relay="queue", lines=(), backlog=10):
+        super().__init__(bench, relay, lines, INFEED_SENDMAIL_BACKLOG=str(backlog))
 
     def queued(self):
         """Messages in its queue."""
