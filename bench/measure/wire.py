@@ -148,9 +148,9 @@ class Sweep:
     def measure(self, results):
         rounds = self.bench.rounds(5)
         try:
-            self.warm_up()
             for turn in range(rounds):
                 for n in self.connections:
+                    self.warm_up(n)
                     order = self.clients_at(n)
                     order = order[turn % len(order):] + order[:turn % len(order)]
                     for client in order:
@@ -168,9 +168,11 @@ class Sweep:
             calls.show(self.bench, self.sink, self.content, [c for c in self.clients_at(at) if not c.lock_step], at)
         results.take(self)
 
-    def warm_up(self):
-        """Not counted: an MTA starts its processes when the first connections come."""
-        self.always[0].run(self.bench, self.sink, max(self.connections), self.content, 20 * self.content.recipients)
+    def warm_up(self, n):
+        """Not counted: Postfix starts its processes when the first connections come."""
+        if self.sink.name == "postfix":
+            count = max(100, 2 * n) * self.content.recipients
+            self.always[0].run(self.bench, self.sink, n, self.content, count)
 
     def one(self, client, n):
         sink = self.sink
