@@ -118,7 +118,7 @@ class Engine(Client):
     faster = {1: 2, 50: 4}
 
     def config(self, bench):
-        key = ("config", self.name)
+        key = ("config", json.dumps(self.settings))
         if key not in bench.kept:
             path = bench.name("mode.toml")
             groups = {}
@@ -132,7 +132,7 @@ class Engine(Client):
     def unknown(self, bench):
         """What this binary says against the mode's settings; empty when it knows them."""
         checked = bench.call([self.binary, "config", "check", self.config(bench)], 60, codes=(0, 78))
-        return checked.complaint() if checked.code else ""
+        return (checked.complaint() or checked.output().strip()) if checked.code else ""
 
     def prepare(self, bench, content, count):
         spool = bench.name("spool")

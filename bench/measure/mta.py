@@ -36,7 +36,7 @@ class Receiver:
         """The keywords of its EHLO reply."""
         host, port = self.address.split(":")
         with socket.create_connection((host, int(port)), 10) as connection:
-            replies = connection.makefile("rw", newline="\r\n")
+            replies = connection.makefile("rw", newline="")
             lines = []
             for command in ("", "EHLO bench.example\r\n", "QUIT\r\n"):
                 replies.write(command)
