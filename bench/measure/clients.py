@@ -67,7 +67,7 @@ class Client:
         accepted, own = self.accepted(done.output(), count)
         if accepted != count:
             raise Failed(f"{self.name}: {accepted:,} of {count:,} accepted by {sink.name}, N = {n}")
-        sink.expect(count)
+        sink.expect(count, count // content.recipients)
         return Run(count, done.seconds, done.cpu_seconds, done.rss_kib, own or done.seconds, sink_cpu)
 
 

@@ -39,9 +39,17 @@ class Postfix(real_mta.Postfix, Receiver):
     """One for all runs: it discards, so its queue is as good as new once it is empty."""
 
     real = True
+    counts = "what its log says was discarded"
 
     def ready(self):
-        self.wait_empty(30)
+        if not self.wait_empty(60):
+            raise Failed(f"Postfix has not discarded all after 60 s: {self.queued()}")
+
+    def close(self):
+        self.ready()
+        counted = self.log().count("status=sent")
+        self.stop()
+        self.compare(counted, self.expected, "recipients")
 
 
 class Sendmail(Receiver):
@@ -49,28 +57,33 @@ class Sendmail(Receiver):
 
     name = "sendmail"
     real = True
+    counts = "the messages in its queue"
 
     def __init__(self, bench):
         self.bench = bench
         self.mta = real_mta.Sendmail(bench)
         self.file_system = self.mta.file_system
-        self.used = False
+        self.messages = 0
 
     @property
     def address(self):
         return self.mta.address
 
+    def expect(self, recipients, messages):
+        self.messages += messages
+
     def ready(self):
-        if self.used:
-            self.mta.stop()
-            self.mta = real_mta.Sendmail(self.bench)
-        self.used = True
+        if self.messages:
+            self.close()
+            self.mta, self.messages = real_mta.Sendmail(self.bench), 0
 
     def cpu_seconds(self):
         return self.mta.cpu_seconds()
 
-    def stop(self):
+    def close(self):
+        queued = self.mta.queued()
         self.mta.stop()
+        self.compare(queued, self.messages, "messages")
 
 
 def run(bench):
