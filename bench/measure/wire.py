@@ -4,7 +4,7 @@ or a real MTA; interleaved, so that what the machine does at a time strikes all 
 import statistics
 from dataclasses import dataclass
 
-from . import calls, clients, real_mta, verp, wire_table
+from . import calls, clients, goals, real_mta, verp, wire_table
 from .base import Failed
 from .baseline import Baseline
 from .mta import InfeedSink, Receiver, SmtpSink, program
@@ -93,6 +93,7 @@ def run(bench):
     results = Baseline(bench, "wire")
     senders = clients.sweep(bench)
     modes = clients.modes(bench) if asked.modes_at else []
+    sweeps, verps = {}, {}
     for name in names:
         sink = start(bench, name)
         if not sink:
@@ -100,11 +101,13 @@ def run(bench):
         try:
             for content in (PERSONALISED, SHARED):
                 if content.name in contents:
-                    Sweep(bench, sink, content, senders, modes).measure(results)
-            if "verp" in contents:
-                verp.run(bench, sink, results)
+                    sweeps[name, content.name] = Sweep(bench, sink, content, senders, modes)
+                    sweeps[name, content.name].measure(results)
+            if "verp" in contents and (best := verp.run(bench, sink, results)):
+                verps[name] = best
         finally:
             sink.close()
+    goals.show(bench, sweeps, verps)
     results.show()
 
 
