@@ -86,7 +86,7 @@ class SmtpSource(Client):
 
 
 class Blaster(Client):
-    faster = {1: 2, 50: 5}
+    faster = {1: 4, 50: 10}
 
     def __init__(self, binary, depth=None):
         """`depth`: messages in one write by BDAT; without it, DATA grouped across the dot."""
@@ -115,7 +115,7 @@ class Engine(Client):
     settings: dict = field(default_factory=dict)
     needs: str = None
     lock_step: bool = False
-    faster = {1: 2, 50: 4}
+    faster = {1: 4, 50: 8}
 
     def config(self, bench):
         key = ("config", json.dumps(self.settings))
