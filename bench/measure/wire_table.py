@@ -37,7 +37,8 @@ def show(sweep):
         f"Into {sink.name}: {sweep.content.title()}",
         HEADER,
         rows,
-        f"From process start to exit; `steady`: by the client's own report. {where}What the clients say was accepted {counted}. "
+        f"From process start to exit; `steady`: by the client's own report. {where}"
+        f"What the clients say was accepted {counted}. "
         f"smtp-source's best N: {best}. {sweep.bench.rounds(5)} rounds, interleaved. ",
     )
 
