@@ -431,7 +431,7 @@ async fn a_job_whose_last_outcome_was_recovered_is_done_after_the_next_drain() {
     let name = owner.next_due(&job).unwrap();
     let Claim::Claimed(claimed) = owner.claim(&job, name).unwrap() else { panic!("claimed") };
     for i in 0..2 {
-        owner.hand_out(claimed.handle, &[i]).await.unwrap();
+        owner.hand_out(&[(claimed.handle, vec![i])]).await.unwrap();
         owner.record(claimed.handle, vec![(i, Settled::local(Outcome::Accepted, 1, 1, "Ok"))]);
     }
     // dies before the pass is ended

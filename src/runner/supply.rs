@@ -146,7 +146,7 @@ impl<O: Owner> Supply<O> {
         let mut recipients = Vec::with_capacity(pick.indices.len());
         let mut rendered: Option<Rendered> = None;
         for &index in &pick.indices {
-            if pick.solo && self.owner.try_hand_out(pick.handle, &[index]) != Ok(true) {
+            if pick.solo && self.owner.try_hand_out(&[(pick.handle, vec![index])]) != Ok(true) {
                 // it would not be known which recipient the process died with
                 self.untaken(pick.handle, &[index]);
                 return None;
@@ -176,6 +176,7 @@ impl<O: Owner> Supply<O> {
         }
         Some(rendered.map(|rendered| Transaction {
             sender: rendered.sender,
+            xverp: None,
             recipients,
             content: rendered.content,
             dsn: pick.template.dsn(pick.dsn, &pick.chunk, &pick.indices),
@@ -366,10 +367,15 @@ impl<O: Owner> Supply<O> {
         }
     }
 
-    pub async fn hand_out(&self, transaction: &Transaction) -> Result<(), NoRecord> {
-        let (handle, _) = of_token(transaction.recipients[0].token);
-        let indices: Vec<u16> = transaction.recipients.iter().map(|r| of_token(r.token).1).collect();
-        self.owner.hand_out(handle, &indices).await.map_err(NoRecord)
+    pub async fn hand_out(&self, transactions: &[&Transaction]) -> Result<(), NoRecord> {
+        let handed: Vec<(u32, Vec<u16>)> = transactions
+            .iter()
+            .map(|transaction| {
+                let (handle, _) = of_token(transaction.recipients[0].token);
+                (handle, transaction.recipients.iter().map(|r| of_token(r.token).1).collect())
+            })
+            .collect();
+        self.owner.hand_out(&handed).await.map_err(NoRecord)
     }
 }
 

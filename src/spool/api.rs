@@ -91,14 +91,14 @@ pub trait Owner: Clone + Send + Sync + 'static {
     fn waiting_recipients(&self) -> impl Future<Output = Result<Vec<(JobId, u64)>>> + Send;
     /// The claim is durable when this returns.
     fn claim(&self, job: &JobId, name: ChunkName) -> impl Future<Output = Result<Claim>> + Send;
-    /// Recorded before content that can complete a delivery goes out; on `Err` nothing may be sent.
+    /// Recorded, by handle and all in one write, before content that can complete a delivery goes out; on
+    /// `Err` nothing of it may be sent.
     fn hand_out(
         &self,
-        handle: u32,
-        indices: &[u16],
+        handed: &[(u32, Vec<u16>)],
     ) -> impl Future<Output = std::result::Result<(), String>> + Send;
     /// The same without waiting; `Ok(false)`: too much is unsynced.
-    fn try_hand_out(&self, handle: u32, indices: &[u16]) -> std::result::Result<bool, String>;
+    fn try_hand_out(&self, handed: &[(u32, Vec<u16>)]) -> std::result::Result<bool, String>;
     fn record(&self, handle: u32, outcomes: Vec<(u16, Settled)>);
     /// Nothing was delivered, for certain.
     fn release(&self, handle: u32, indices: &[u16]);
@@ -241,11 +241,11 @@ impl Owner for Arc<DirOwner> {
         let (owner, job) = (self.clone(), job.clone());
         blocking(move || DirOwner::claim(&owner, &job, name)).await
     }
-    async fn hand_out(&self, handle: u32, indices: &[u16]) -> std::result::Result<(), String> {
-        DirOwner::hand_out(self, handle, indices).await
+    async fn hand_out(&self, handed: &[(u32, Vec<u16>)]) -> std::result::Result<(), String> {
+        DirOwner::hand_out(self, handed).await
     }
-    fn try_hand_out(&self, handle: u32, indices: &[u16]) -> std::result::Result<bool, String> {
-        DirOwner::try_hand_out(self, handle, indices)
+    fn try_hand_out(&self, handed: &[(u32, Vec<u16>)]) -> std::result::Result<bool, String> {
+        DirOwner::try_hand_out(self, handed)
     }
     fn record(&self, handle: u32, outcomes: Vec<(u16, Settled)>) {
         DirOwner::record(self, handle, outcomes);

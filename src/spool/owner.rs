@@ -172,10 +172,11 @@ impl DirOwner {
         Ok(Some(Claimed { handle, job: job.clone(), chunk, solo }))
     }
 
-    /// Records that these recipients' content is about to go out. Waits while too much is unsynced.
-    pub async fn hand_out(&self, handle: u32, indices: &[u16]) -> std::result::Result<(), String> {
+    /// Records that these recipients' content is about to go out, by handle, in one write. Waits while too
+    /// much is unsynced.
+    pub async fn hand_out(&self, handed: &[(u32, Vec<u16>)]) -> std::result::Result<(), String> {
         let mut synced = self.shared.synced.subscribe();
-        while !self.try_hand_out(handle, indices)? {
+        while !self.try_hand_out(handed)? {
             if synced.changed().await.is_err() {
                 return Err("the spool is closed".into());
             }
@@ -184,7 +185,7 @@ impl DirOwner {
     }
 
     /// The same without waiting: false when too much is unsynced. On an error nothing was handed out.
-    pub fn try_hand_out(&self, handle: u32, indices: &[u16]) -> std::result::Result<bool, String> {
+    pub fn try_hand_out(&self, handed: &[(u32, Vec<u16>)]) -> std::result::Result<bool, String> {
         let mut state = self.shared.lock();
         if let Some(why) = &state.broken {
             return Err(why.clone());
@@ -193,14 +194,21 @@ impl DirOwner {
             self.shared.hurry(&mut state);
             return Ok(false);
         }
-        let record = Record::Handed { handle, indices: indices.to_vec() };
-        self.shared.append(&mut state, &[record], indices.len() as u64);
+        let record = |(handle, indices): &(u32, Vec<u16>)| Record::Handed {
+            handle: *handle,
+            indices: indices.clone(),
+        };
+        let records: Vec<Record> = handed.iter().map(record).collect();
+        let recipients: usize = handed.iter().map(|(_, indices)| indices.len()).sum();
+        self.shared.append(&mut state, &records, recipients as u64);
         if let Some(why) = &state.broken {
             return Err(why.clone());
         }
-        let Some(open) = state.open.get_mut(&handle) else { panic!("handle {handle} is not open") };
-        for &i in indices {
-            open.handed[usize::from(i)] = true;
+        for (handle, indices) in handed {
+            let Some(open) = state.open.get_mut(handle) else { panic!("handle {handle} is not open") };
+            for &i in indices {
+                open.handed[usize::from(i)] = true;
+            }
         }
         Ok(true)
     }

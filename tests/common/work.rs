@@ -126,7 +126,7 @@ impl Work for List {
         }
     }
 
-    async fn hand_out(&self, _: &Transaction) -> Result<(), NoRecord> {
+    async fn hand_out(&self, transactions: &[&Transaction]) -> Result<(), NoRecord> {
         let one_less = |n: usize| n.checked_sub(1);
         if self.panics.fetch_update(SeqCst, SeqCst, one_less).is_ok() {
             panic!("as the test wants it");
@@ -134,7 +134,7 @@ impl Work for List {
         if self.no_records.fetch_update(SeqCst, SeqCst, one_less).is_ok() {
             return Err(NoRecord("the disk is full, says the test".into()));
         }
-        self.held.lock().unwrap().handed_out += 1;
+        self.held.lock().unwrap().handed_out += transactions.len();
         Ok(())
     }
 
@@ -160,6 +160,7 @@ pub fn message(tokens: &[u64]) -> Transaction {
     let wire = Bytes::from_static(b"Subject: hi\r\n\r\n..dot\r\n");
     Transaction {
         sender: "list@x.example".into(),
+        xverp: None,
         recipients,
         content: Content { size_octets: wire.len() as u64, wire, eight_bit: false, utf8_headers: false },
         dsn: None,
