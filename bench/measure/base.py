@@ -36,6 +36,7 @@ class Bench:
         stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
         self.jsonl = self.root / f"{stamp}-{os.getpid()}-{'+'.join(asked.what)}.jsonl"
         self.names = 0
+        self.began = time.time()
         self.kept = {}
         self.drained = {}
 
@@ -66,8 +67,9 @@ class Bench:
 
     def cargo(self, *words):
         self.note("cargo " + " ".join(words))
-        if subprocess.run(["cargo", words[0], "--quiet", *words[1:]], cwd=REPO).returncode != 0:
-            raise Failed(f"the build failed (cargo {' '.join(words)})")
+        done = subprocess.run(["cargo", words[0], "--quiet", *words[1:]], cwd=REPO, stdout=sys.stderr)
+        if done.returncode != 0:
+            raise Failed(f"it failed: cargo {' '.join(words)}")
 
     def make_messages(self):
         """4 KiB of body each, as `smtp-source -l 4096` sends."""

@@ -26,7 +26,7 @@ class Baseline:
         self.now = {}
 
     def row(self, key, rate, cpu):
-        self.now[key] = {"rate": three(rate), "cpu": three(cpu) if cpu else None}
+        self.now[key] = {"rate": three(rate), "cpu": three(cpu)}
 
     def take(self, sweep):
         """The engine's rows of a sweep, beside smtp-source at the same N."""
@@ -76,7 +76,7 @@ class Baseline:
 
 
 def three(values):
-    return [round(v, 4) for v in (statistics.median(values), min(values), max(values))]
+    return values and [round(v, 4) for v in (statistics.median(values), min(values), max(values))]
 
 
 def compared(now, old, better):

@@ -67,7 +67,7 @@ class Client:
         accepted, own = self.accepted(done.output(), count)
         if accepted != count:
             raise Failed(f"{self.name}: {accepted:,} of {count:,} accepted by {sink.name}, N = {n}")
-        sink.expect(count)
+        sink.expect(count, count // content.recipients)
         return Run(count, done.seconds, done.cpu_seconds, done.rss_kib, own or done.seconds, sink_cpu)
 
 
@@ -118,7 +118,7 @@ class Engine(Client):
     faster = {1: 2, 50: 4}
 
     def config(self, bench):
-        key = ("config", self.name)
+        key = ("config", json.dumps(self.settings))
         if key not in bench.kept:
             path = bench.name("mode.toml")
             groups = {}
@@ -132,7 +132,7 @@ class Engine(Client):
     def unknown(self, bench):
         """What this binary says against the mode's settings; empty when it knows them."""
         checked = bench.call([self.binary, "config", "check", self.config(bench)], 60, codes=(0, 78))
-        return checked.complaint() if checked.code else ""
+        return (checked.complaint() or checked.output().strip()) if checked.code else ""
 
     def prepare(self, bench, content, count):
         spool = bench.name("spool")

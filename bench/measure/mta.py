@@ -20,11 +20,13 @@ class Receiver:
 
     real = False
     expected = 0
+    # how it was counted what arrived, for the remark under a table
+    counts = None
 
     def ready(self):
         """Called before each run: nothing of the last one may be in the way of the next."""
 
-    def expect(self, recipients):
+    def expect(self, recipients, messages):
         """So many were accepted, by the client's account."""
         self.expected += recipients
 
@@ -36,7 +38,7 @@ class Receiver:
         """The keywords of its EHLO reply."""
         host, port = self.address.split(":")
         with socket.create_connection((host, int(port)), 10) as connection:
-            replies = connection.makefile("rw", newline="\r\n")
+            replies = connection.makefile("rw", newline="")
             lines = []
             for command in ("", "EHLO bench.example\r\n", "QUIT\r\n"):
                 replies.write(command)
@@ -49,15 +51,18 @@ class Receiver:
 
     def close(self):
         """Ends it; what it counted must be what the clients say, where it counts at all."""
-        counted = self.stop()
-        if counted is not None and counted != self.expected:
-            raise Failed(f"{self.name} counted {counted:,} recipients, the clients {self.expected:,}")
+        self.compare(self.stop(), self.expected, "recipients")
+
+    def compare(self, counted, expected, what):
+        if counted is not None and counted != expected:
+            raise Failed(f"{self.name} counted {counted:,} {what}, its clients {expected:,}")
 
 
 class InfeedSink(Receiver):
     """`infeed sink`, without a ledger unless one is asked for."""
 
     name = "infeed-sink"
+    counts = "the sink's own count"
 
     def __init__(self, bench, ledger=None, pipelining=True):
         port_file = bench.name("port")

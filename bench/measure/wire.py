@@ -4,7 +4,7 @@ or a real MTA; interleaved, so that what the machine does at a time strikes all 
 import statistics
 from dataclasses import dataclass
 
-from . import calls, clients, real_mta, verp, wire_table
+from . import calls, clients, goals, real_mta, verp, wire_table
 from .base import Failed
 from .baseline import Baseline
 from .mta import InfeedSink, Receiver, SmtpSink, program
@@ -39,9 +39,17 @@ class Postfix(real_mta.Postfix, Receiver):
     """One for all runs: it discards, so its queue is as good as new once it is empty."""
 
     real = True
+    counts = "what its log says was discarded"
 
     def ready(self):
-        self.wait_empty(30)
+        if not self.wait_empty(60):
+            raise Failed(f"Postfix has not discarded all after 60 s: {self.queued()}")
+
+    def close(self):
+        self.ready()
+        counted = self.log().count("status=sent")
+        self.stop()
+        self.compare(counted, self.expected, "recipients")
 
 
 class Sendmail(Receiver):
@@ -49,28 +57,33 @@ class Sendmail(Receiver):
 
     name = "sendmail"
     real = True
+    counts = "the messages in its queue"
 
     def __init__(self, bench):
         self.bench = bench
         self.mta = real_mta.Sendmail(bench)
         self.file_system = self.mta.file_system
-        self.used = False
+        self.messages = 0
 
     @property
     def address(self):
         return self.mta.address
 
+    def expect(self, recipients, messages):
+        self.messages += messages
+
     def ready(self):
-        if self.used:
-            self.mta.stop()
-            self.mta = real_mta.Sendmail(self.bench)
-        self.used = True
+        if self.messages:
+            self.close()
+            self.mta, self.messages = real_mta.Sendmail(self.bench), 0
 
     def cpu_seconds(self):
         return self.mta.cpu_seconds()
 
-    def stop(self):
+    def close(self):
+        queued = self.mta.queued()
         self.mta.stop()
+        self.compare(queued, self.messages, "messages")
 
 
 def run(bench):
@@ -80,6 +93,7 @@ def run(bench):
     results = Baseline(bench, "wire")
     senders = clients.sweep(bench)
     modes = clients.modes(bench) if asked.modes_at else []
+    sweeps, verps = {}, {}
     for name in names:
         sink = start(bench, name)
         if not sink:
@@ -87,11 +101,13 @@ def run(bench):
         try:
             for content in (PERSONALISED, SHARED):
                 if content.name in contents:
-                    Sweep(bench, sink, content, senders, modes).measure(results)
-            if "verp" in contents:
-                verp.run(bench, sink, results)
+                    sweeps[name, content.name] = Sweep(bench, sink, content, senders, modes)
+                    sweeps[name, content.name].measure(results)
+            if "verp" in contents and (best := verp.run(bench, sink, results)):
+                verps[name] = best
         finally:
             sink.close()
+    goals.show(bench, sweeps, verps)
     results.show()
 
 

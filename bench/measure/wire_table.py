@@ -31,15 +31,13 @@ def show(sweep):
                 f"{statistics.median(run.deliveries / run.own_seconds for run in runs):,.0f}",
             ])
     sink = sweep.sink
-    counted = "the sink's own count is what the clients say" if sink.name == "infeed-sink" else (
-        f"{sink.name} keeps no count: what was accepted is the clients' account"
-    )
+    counted = f"must be {sink.counts}" if sink.counts else f"can't be checked: {sink.name} keeps no count"
     where = f"Its queue is fresh, on {sink.file_system}. " if sink.real else ""
     sweep.bench.table(
         f"Into {sink.name}: {sweep.content.title()}",
         HEADER,
         rows,
-        f"From process start to exit; `steady`: by the client's own report. {where}Here {counted}. "
+        f"From process start to exit; `steady`: by the client's own report. {where}What the clients say was accepted {counted}. "
         f"smtp-source's best N: {best}. {sweep.bench.rounds(5)} rounds, interleaved. ",
     )
 
