@@ -72,16 +72,17 @@ class Client:
 
 
 class SmtpSource(Client):
-    """It goes on only after the reply it wants, so its exit code is the proof."""
+    """It goes on only after the reply it wants, so its exit code is the proof. All its recipients are one
+    and the same, unless `distinct`: an MTA that looks each one up has its last answer at hand."""
 
-    name = "smtp-source"
-
-    def __init__(self):
+    def __init__(self, distinct=False):
         self.binary = program("smtp-source")
+        self.distinct = distinct
+        self.name = "smtp-source -N" if distinct else "smtp-source"
 
     def argv(self, sink, n, content, count, _):
         per = content.recipients
-        argv = [self.binary, "-d", "-s", n, "-l", 4096, "-m", count // per, "-r", per]
+        argv = [self.binary, "-d", "-s", n, "-l", 4096, "-m", count // per, "-r", per, *["-N"][:self.distinct]]
         return [*argv, "-f", "news@bench.example", "-t", "reader@bench.example", sink.address]
 
 
@@ -166,7 +167,7 @@ def blaster_binary(bench):
 def sweep(bench):
     """The clients of the sweep over N: smtp-source where there is one, both blasters, the engine."""
     binary = blaster_binary(bench)
-    clients = [SmtpSource()] if program("smtp-source") else []
+    clients = [SmtpSource(), SmtpSource(distinct=True)] if program("smtp-source") else []
     if not clients:
         bench.skip("smtp-source is missing: install Debian's postfix package (bench/run --install)")
     clients += [Blaster(binary, DEPTH), Blaster(binary), Engine("engine", bench.infeed)]

@@ -149,7 +149,8 @@ class Sweep:
             self.connections = [int(n) for n in asked.connections.split(",")]
         usable = [c for c in senders + modes if not c.needs or c.needs in self.offers]
         self.ceiling = next((c.name for c in usable if isinstance(c, clients.Blaster)), None)
-        sweep = [c for c in usable if c in senders]
+        # what recipients that differ cost shows in an MTA alone
+        sweep = [c for c in usable if c in senders and (sink.real or not getattr(c, "distinct", False))]
         # the other blaster is a mode; and a real MTA is slow: there the blaster is one, too
         aside = lambda c: isinstance(c, clients.Blaster) and (sink.real or c.name != self.ceiling)  # noqa: E731
         self.always = [c for c in sweep if not aside(c)]
