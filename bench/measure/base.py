@@ -36,11 +36,15 @@ class Bench:
         stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
         self.jsonl = self.root / f"{stamp}-{os.getpid()}-{'+'.join(asked.what)}.jsonl"
         self.names = 0
+        self.began = time.time()
         self.kept = {}
         self.drained = {}
 
     def __enter__(self):
         self.dir.mkdir(parents=True)
+        # the defaults, whatever this machine's own configuration says
+        (self.dir / "infeed.toml").touch()
+        os.environ["INFEED_CONFIG"] = str(self.dir / "infeed.toml")
         atexit.register(stop_all)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         return self
@@ -58,11 +62,14 @@ class Bench:
             print("A smoke run (--quick): its numbers mean nothing.\n")
 
     def build(self):
-        self.note("cargo build --release")
-        made = subprocess.run(["cargo", "build", "--release", "--quiet", "--bin", "infeed"], cwd=REPO)
-        if made.returncode != 0:
-            raise Failed("the release build failed (cargo build --release)")
+        self.cargo("build", "--release", "--bin", "infeed")
         return self.root.parent / "release" / "infeed"
+
+    def cargo(self, *words):
+        self.note("cargo " + " ".join(words))
+        done = subprocess.run(["cargo", words[0], "--quiet", *words[1:]], cwd=REPO, stdout=sys.stderr)
+        if done.returncode != 0:
+            raise Failed(f"it failed: cargo {' '.join(words)}")
 
     def make_messages(self):
         """4 KiB of body each, as `smtp-source -l 4096` sends."""
@@ -137,11 +144,12 @@ class Bench:
         if path:
             self.remove(path)
 
-    def submit(self, content, recipients, spool):
-        """Submits the list to a spool; the finished process."""
+    def submit(self, content, recipients, spool, more=()):
+        """Submits the list to a spool; the finished process. `more`: further options of `submit`."""
         argv = [self.infeed, "submit", self.messages[content], "--to", self.list_of(recipients)]
         argv += ["--yes", "--again", "--quiet", "--spool", spool]
         argv += ["--merge"] if content == "personalised" else []
+        argv += more
         return self.call(argv)
 
     def record(self, **values):

@@ -46,6 +46,16 @@ class Process:
         """The exit code; None when it still runs after `seconds_max`."""
         return self.code if self.ended.wait(seconds_max) else None
 
+    def cpu_so_far(self):
+        """CPU seconds of the process until now; 0 when it is gone."""
+        try:
+            with open(f"/proc/{self.pid}/stat") as stat:
+                # pid (command) state …; the command may hold spaces and parentheses
+                fields = stat.read().rpartition(") ")[2].split(" ")
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self, seconds_max=30):
         """SIGTERM, and SIGKILL when that has not ended it in time."""
         for which in (signal.SIGTERM, signal.SIGKILL):

@@ -1,10 +1,11 @@
 //! Who may connect and who may send, one rule each.
 //!
 //! Connecting: while no session stands, one infeed tries and the others wait, so that a dead MTA meets
-//! one polite caller; and nobody connects while one that had to give its transaction back still does,
-//! since it will want another. Sending: while the MTA is held or paused nobody begins a transaction; when
-//! a hold ends, one transaction probes, and its acceptance frees the others. A pause that is resumed ends
-//! as a hold does: one infeed connects if none is, and probes. Rights are given back on drop.
+//! one polite caller; nobody connects while one that had to give its transaction back still does, since it
+//! will want another; and never more than [`CONNECTS_MAX`] connect side by side. Sending: while the MTA is
+//! held or paused nobody begins a transaction; when a hold ends, one transaction probes, and its acceptance
+//! frees the others. A pause that is resumed ends as a hold does: one infeed connects if none is, and
+//! probes. Rights are given back on drop.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,6 +16,10 @@ use super::{Inner, Shared};
 use crate::clock::now_us;
 use crate::infeed::transaction::Said;
 use crate::infeed::verdict::Mta;
+
+/// Infeeds that connect at a time, up to the reply to EHLO. sendmail's listen backlog is 10: 31 connects at
+/// once lost 20 to 29 SYNs in it, each of which waits a second or more before it is sent again.
+pub const CONNECTS_MAX: usize = 4;
 
 /// What an infeed may do.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,7 +80,8 @@ impl Shared {
         {
             return Wait::Until(until);
         }
-        if (inner.established == 0 || inner.connects_singly) && inner.connecting > 0 {
+        let singly = inner.established == 0 || inner.connects_singly;
+        if inner.connecting >= if singly { 1 } else { CONNECTS_MAX } {
             return Wait::Change;
         }
         inner.connecting += 1;

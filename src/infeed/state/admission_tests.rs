@@ -38,6 +38,21 @@ fn while_no_session_stands_one_tries_and_its_right_comes_back_on_drop() {
 }
 
 #[test]
+fn a_backlog_of_few_is_never_overrun_by_those_that_connect_side_by_side() {
+    let (shared, now) = (shared(), Instant::now());
+    let first = connecting(&shared, now).map(Connecting::established);
+    let mut others: Vec<_> = std::iter::from_fn(|| connecting(&shared, now)).take(100).collect();
+    assert_eq!(others.len(), CONNECTS_MAX);
+    // Whoever has its session makes room for one more, whoever gives up as well.
+    let session = others.pop().map(Connecting::established);
+    assert!(connecting(&shared, now).is_some_and(|_| connecting(&shared, now).is_none()));
+    assert_eq!(
+        (first.is_some(), session.is_some(), shared.status().connecting),
+        (true, true, CONNECTS_MAX - 1)
+    );
+}
+
+#[test]
 fn after_a_failure_nobody_tries_before_the_delay_and_the_mta_is_down() {
     let (shared, now) = (shared(), Instant::now());
     let Some(first) = connecting(&shared, now) else { panic!("nobody else connects") };
