@@ -111,7 +111,7 @@ async fn replies_before_it_reads_on(chunking: bool) {
         }
     });
     let many = |from: u64| {
-        let mut many = message(&(from..from + 10_000).collect::<Vec<_>>());
+        let mut many = message(&(from..from + 4_000).collect::<Vec<_>>());
         for rcpt in &mut many.recipients {
             rcpt.address = format!("{:a>64}@{:b>60}.example", rcpt.token, rcpt.token);
         }
@@ -120,7 +120,7 @@ async fn replies_before_it_reads_on(chunking: bool) {
     let mut config = config(&address);
     config.recipients_per_transaction_max = usize::MAX;
     config.pipelining_depth_max = 4;
-    let list = drain(config, List::new((0..5).map(|n| many(n * 10_000)))).await;
+    let list = drain(config, List::new((0..5).map(|n| many(n * 4_000)))).await;
     server.await.unwrap();
     let word = if chunking { "accepted BIG" } else { "refused 550 at RCPT" };
     assert!(list.words().iter().all(|w| w == word));

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use infeed::message::wire::unstuff;
 use memchr::memmem;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -59,7 +60,7 @@ pub struct Mta {
     /// One command a write is all it bears.
     pub lock_step: bool,
     /// What each message must be.
-    pub contents: BTreeMap<u64, Vec<u8>>,
+    pub contents: BTreeMap<u64, Bytes>,
     pub taken: Mutex<Taken>,
 }
 
@@ -297,7 +298,7 @@ impl Session<'_> {
 
     async fn ended(&mut self, number: u64, content: &[u8]) -> Result<(), Over> {
         if !content.is_empty() && content != self.mta.contents[&number] {
-            self.mta.wrong(format!("message {number} came as {:?}", String::from_utf8_lossy(content)));
+            self.mta.wrong(format!("message {number} came as {:?}", String::from_utf8_lossy(&content[..content.len().min(200)])));
         }
         let right = match self.rcpts.is_empty() {
             true => "554 5.5.1 no valid recipients".to_owned(),

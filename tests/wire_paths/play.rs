@@ -1,9 +1,10 @@
 //! Plays one row on one path.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use infeed::config::TlsMode;
 use infeed::infeed::{InfeedConfig, MtaState, Pool, Stage, TlsConfig, Transaction};
 use infeed::message::{Content, wire_encode};
@@ -140,8 +141,8 @@ impl Play {
         let mut contents = BTreeMap::new();
         let transactions = MESSAGES.iter().map(|tokens| {
             let number = tokens[0];
-            let raw = content(number, changes.large && number == 3);
-            let (wire, size_octets) = wire_encode(&raw);
+            let Octets { raw, wire } = octets(number, changes.large && number == 3);
+            let size_octets = raw.len() as u64;
             contents.insert(number, raw);
             let mut transaction = Transaction {
                 sender: format!("s{number}@x.example"),
@@ -277,17 +278,22 @@ fn expected(row: &Row, path: Path, number: u64, token: u64) -> String {
     told.map_or_else(|| format!("accepted Q{number}"), |(_, _, word)| (*word).to_owned())
 }
 
-/// With every kind of dot that is stuffed, and one that is not.
-fn content(number: u64, large: bool) -> Vec<u8> {
-    let mut raw = format!("Subject: {number}\r\n\r\n.\r\n..\r\n.dot\r\nno . dot, {}\r\n", "-".repeat(100));
-    if number.is_multiple_of(2) {
-        raw = raw.replace("\r\n.", "\r\n ");
-    }
-    let mut raw = raw.into_bytes();
-    if large {
-        let line = b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde\r\n";
-        raw.extend(line.iter().copied().cycle().take(line.len() * 250_000));
-    }
-    raw
+/// A message's octets, in wire form, and without stuffed dots.
+struct Octets {
+    raw: Bytes,
+    wire: Bytes,
 }
 
+/// With every kind of dot that is stuffed, and some that are not.
+fn octets(number: u64, large: bool) -> Octets {
+    static LARGE: OnceLock<(Bytes, Bytes)> = OnceLock::new();
+    let made = |lines: usize| {
+        let dots = if number.is_multiple_of(2) { " dots\r\n" } else { ".\r\n..\r\n.dot\r\n" };
+        let rest = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789.abcd\r\n".repeat(lines);
+        let raw = format!("Subject: {number}\r\n\r\n{dots}{rest}");
+        (Bytes::from(raw.clone()), wire_encode(raw.as_bytes()).0)
+    };
+    // Its 16 MB are made once.
+    let (raw, wire) = if large { LARGE.get_or_init(|| made(250_000)).clone() } else { made(2) };
+    Octets { raw, wire }
+}
