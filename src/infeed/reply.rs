@@ -89,6 +89,11 @@ fn code_of(line: &[u8]) -> Result<(u16, bool), BadReply> {
 }
 
 impl<'a> Reply<'a> {
+    /// What [`parse`] found, in the same octets.
+    pub fn again(code: u16, raw: &'a [u8]) -> Self {
+        Self { code, raw }
+    }
+
     /// The text of each line, without code and line end.
     pub fn lines(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.raw.split_inclusive(|&b| b == b'\n').map(|line| {

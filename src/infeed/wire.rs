@@ -151,11 +151,11 @@ impl Wire {
     pub async fn reply(&mut self, stage: Stage) -> Result<Reply<'_>, InfeedError> {
         let timeout_ms = self.timeouts.reply_ms(stage);
         let mut deadline: Option<Instant> = None;
-        let len = loop {
+        let (code, len) = loop {
             let left = &self.inbox[self.taken..];
             let found = reply::parse(left).map_err(|source| InfeedError::BadReply { stage, source })?;
-            if let Some((_, len)) = found {
-                break len;
+            if let Some((reply, len)) = found {
+                break (reply.code, len);
             }
             let writing = !self.is_written();
             if writing && self.try_write(stage)? {
@@ -176,10 +176,7 @@ impl Wire {
         };
         let start = self.taken;
         self.taken += len;
-        match reply::parse(&self.inbox[start..self.taken]) {
-            Ok(Some((reply, _))) => Ok(reply),
-            other => unreachable!("the same octets were a reply: {other:?}"),
-        }
+        Ok(Reply::again(code, &self.inbox[start..self.taken]))
     }
 
     /// Writes what the kernel takes at once; `true` when it took something.

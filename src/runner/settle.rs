@@ -189,7 +189,7 @@ struct Previous {
 
 impl Previous {
     fn of(chunk: &Chunk, index: u16) -> Self {
-        let state = chunk.recipient(usize::from(index)).map(|r| r.state).unwrap_or_default();
+        let state = chunk.state(usize::from(index));
         Self { attempts: state.attempts, deferred_since_us: state.deferred_since_us }
     }
 

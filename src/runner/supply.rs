@@ -152,21 +152,25 @@ impl<O: Owner> Supply<O> {
                 self.untaken(pick.handle, &[index]);
                 return None;
             }
+            let rcpt = |address: &str| {
+                let address = pick.meta.test_to.as_deref().unwrap_or(address);
+                Rcpt { token: token(pick.handle, index), address: address.to_owned() }
+            };
+            if rendered.is_some()
+                && let Ok(address) = pick.chunk.address(usize::from(index))
+            {
+                recipients.push(rcpt(address));
+                continue;
+            }
             let failed = match pick.chunk.recipient(usize::from(index)) {
                 Err(reason) => reason.to_owned(),
                 Ok(r) => {
-                    let address = pick.meta.test_to.as_deref().unwrap_or(r.address);
-                    let rcpt = Rcpt { token: token(pick.handle, index), address: address.to_owned() };
-                    if rendered.is_some() {
-                        recipients.push(rcpt);
-                        continue;
-                    }
                     let values: Vec<&str> = r.values().collect();
                     let view = RecipientView { ordinal: r.ordinal, address: r.address, values: &values };
                     match guarded(|| pick.template.render(&view)) {
                         Ok(done) => {
                             rendered = Some(done);
-                            recipients.push(rcpt);
+                            recipients.push(rcpt(r.address));
                             continue;
                         }
                         Err(reason) => reason,
@@ -189,7 +193,7 @@ impl<O: Owner> Supply<O> {
 
     /// Quarantines a recipient whose message can't be made.
     fn put_aside(&self, handle: u32, index: u16, chunk: &Chunk, reason: String) {
-        let attempts = chunk.recipient(usize::from(index)).map_or(0, |r| r.state.attempts);
+        let attempts = chunk.state(usize::from(index)).attempts;
         let settled = Settled::local(Outcome::Quarantined, attempts, clock::now_us(), reason);
         self.owner.record(handle, vec![(index, settled)]);
         self.progress.count(Outcome::Quarantined, 1);

@@ -169,7 +169,12 @@ pub struct Chunk {
     offsets: Vec<u32>,
     /// Records that can't be read, and why.
     damaged: BTreeMap<u16, &'static str>,
+    /// Nobody in it was tried before, and all of it can be read: so are most.
+    is_fresh: bool,
 }
+
+/// Octets of a record before its two strings, the reply's text and the address.
+const RECORD_HEAD: usize = 8 + 2 + 1 + 3 * 8 + 2;
 
 impl Chunk {
     /// Reads a file's bytes; the reason when its header is damaged.
@@ -185,13 +190,16 @@ impl Chunk {
             offsets.push(at);
         }
         // once: a recipient is looked at several times in a pass
-        let damaged = (0u16..).zip(offsets.windows(2)).filter_map(|(i, ends)| {
+        let (mut damaged, mut is_fresh) = (BTreeMap::new(), true);
+        for (i, ends) in (0u16..).zip(offsets.windows(2)) {
             let record = bytes.get(ends[0] as usize..ends[1] as usize);
-            let read = record.ok_or("its record lies beyond the end of the file").and_then(parse_record);
-            read.err().map(|reason| (i, reason))
-        });
-        let damaged = damaged.collect();
-        Ok(Self { header, bytes, offsets, damaged })
+            match record.ok_or("its record lies beyond the end of the file").and_then(parse_record) {
+                Ok(record) => is_fresh &= record.state == RecipientState::default(),
+                Err(reason) => drop(damaged.insert(i, reason)),
+            }
+        }
+        is_fresh &= damaged.is_empty();
+        Ok(Self { header, bytes, offsets, damaged, is_fresh })
     }
 
     /// Recipients, readable or not.
@@ -209,11 +217,32 @@ impl Chunk {
 
     /// The recipient at `i < len()`; the reason when its record is damaged.
     pub fn recipient(&self, i: usize) -> std::result::Result<RecipientRecord<'_>, &'static str> {
-        if let Some(reason) = self.damaged.get(&(i as u16)) {
-            return Err(reason);
+        self.readable(i)?;
+        read_record(&mut Dec(self.record(i))).ok_or("its record ends too early")
+    }
+
+    /// The address of the recipient at `i < len()`, which costs less than all of it.
+    pub fn address(&self, i: usize) -> std::result::Result<&str, &'static str> {
+        self.readable(i)?;
+        let mut d = Dec(&self.record(i)[RECORD_HEAD..]);
+        d.u16().and_then(|text| d.take(usize::from(text))).and_then(|_| d.str16()).ok_or("its record ends too early")
+    }
+
+    /// What was known of the recipient at `i < len()`; nothing, when its record is damaged.
+    pub fn state(&self, i: usize) -> RecipientState<'_> {
+        match self.is_fresh {
+            true => RecipientState::default(),
+            false => self.recipient(i).map(|r| r.state).unwrap_or_default(),
         }
-        let range = self.offsets[i] as usize..self.offsets[i + 1] as usize;
-        read_record(&mut Dec(&self.bytes[range])).ok_or("its record ends too early")
+    }
+
+    /// Whether the recipient at `i < len()` can be read; the reason when its record is damaged.
+    pub fn readable(&self, i: usize) -> std::result::Result<(), &'static str> {
+        self.damaged.get(&(i as u16)).map_or(Ok(()), |reason| Err(*reason))
+    }
+
+    fn record(&self, i: usize) -> &[u8] {
+        &self.bytes[self.offsets[i] as usize..self.offsets[i + 1] as usize]
     }
 }
 

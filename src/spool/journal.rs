@@ -177,9 +177,9 @@ fn framed(e: &mut Enc, seed: u32, kind: u8, encode: impl FnOnce(&mut Enc)) {
 }
 
 fn checksum(seed: u32, kind: u8, payload: &[u8]) -> u32 {
+    let [low, high] = (payload.len() as u16).to_le_bytes();
     let mut h = crc32fast::Hasher::new_with_initial(seed);
-    h.update(&[kind]);
-    h.update(&(payload.len() as u16).to_le_bytes());
+    h.update(&[kind, low, high]);
     h.update(payload);
     h.finalize()
 }
@@ -282,7 +282,7 @@ pub struct OpenChunk {
 impl OpenChunk {
     pub fn new(job: JobId, name: ChunkName, chunk: Arc<Chunk>) -> Self {
         let n = chunk.len();
-        let marked = (0..n).map(|i| chunk.recipient(i).is_ok_and(|r| r.state.possible_repeat)).collect();
+        let marked = (0..n).map(|i| chunk.state(i).possible_repeat).collect();
         Self { job, name, chunk, settled: vec![None; n], handed: vec![false; n], marked }
     }
 

@@ -47,7 +47,7 @@ pub(super) fn end_pass(
     let mut untried: Vec<u16> = Vec::new();
     for (i, settled) in open.settled.iter().enumerate() {
         let index = i as u16;
-        match (settled, open.chunk.recipient(i)) {
+        match (settled, open.chunk.readable(i)) {
             (Some(s), _) if s.outcome.is_final() => {
                 let marked = open.marked[i] && !s.possible_repeat;
                 let s = match marked {
@@ -59,8 +59,8 @@ pub(super) fn end_pass(
             (_, Err(reason)) => {
                 finals.push((index, Cow::Owned(Settled::local(Outcome::Quarantined, 0, now, reason))));
             }
-            (Some(s), Ok(_)) => later.push((s.due_us, index)),
-            (None, Ok(_)) => untried.push(index),
+            (Some(s), Ok(())) => later.push((s.due_us, index)),
+            (None, Ok(())) => untried.push(index),
         }
     }
     later.sort_unstable();

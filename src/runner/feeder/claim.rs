@@ -151,17 +151,17 @@ impl<O: Owner> Feeder<O> {
         let mut wanted: Vec<(u16, &str)> = Vec::with_capacity(claimed.chunk.len());
         for i in 0..claimed.chunk.len() {
             let index = i as u16;
-            match claimed.chunk.recipient(i) {
+            match claimed.chunk.address(i) {
                 Err(reason) => {
                     unreadable_or_suppressed
                         .push((index, Settled::local(Outcome::Quarantined, 0, now, reason)));
                 }
-                Ok(r) if list.is_some_and(|l| l.contains(r.address)) => {
+                Ok(address) if list.is_some_and(|l| l.contains(address)) => {
                     let said = "it is in the suppression list";
-                    let s = Settled::local(Outcome::Suppressed, r.state.attempts, now, said);
+                    let s = Settled::local(Outcome::Suppressed, claimed.chunk.state(i).attempts, now, said);
                     unreadable_or_suppressed.push((index, s));
                 }
-                Ok(r) => wanted.push((index, r.address.rsplit_once('@').map_or("", |(_, d)| d))),
+                Ok(address) => wanted.push((index, address.rsplit_once('@').map_or("", |(_, d)| d))),
             }
         }
         let handle = claimed.handle;
