@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::mta::MtaOption;
 use super::pause::standstill_text;
 use super::session::{self, GlobalOptions, Session, print, print_json};
-use super::{counts, exit, owner};
+use super::{counts, exit, owner, threads};
 use crate::control;
 use crate::runner::{DrainConfig, DrainReport, Ended, Progress, ProgressSnapshot};
 use crate::sink::{Sink, SinkConfig};
@@ -95,6 +95,7 @@ pub fn drain(
         return Ok(Drained::Standstill(standstill));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads(job.rehearsal))
         .enable_all()
         .build()
         .context("the threads of the drain can't be started")?;

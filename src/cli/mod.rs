@@ -140,7 +140,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Pause(args) => pause::run_pause(&args, global),
         Command::Resume(args) => pause::run_resume(&args, global),
         Command::Sink(args) => tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(sink::threads())
+            .worker_threads(threads(false))
             .enable_all()
             .build()
             .context("the threads of the sink can't be started")?
@@ -162,4 +162,11 @@ fn without_json(global: &GlobalOptions, command: &str) -> anyhow::Result<()> {
         return Err(exit::coded(exit::USAGE, message));
     }
     Ok(())
+}
+
+/// Threads for the connections: half the processors, since whoever is at the other end needs the others,
+/// and threads that share a processor only wake each other; all where the `sink_is_inside`.
+fn threads(sink_is_inside: bool) -> usize {
+    let all = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if sink_is_inside { all } else { all.div_ceil(2) }
 }

@@ -42,6 +42,7 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     let session = load(args, global)?;
     let spool = session.open_spool()?;
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(super::threads(args.mta.is_sink()))
         .enable_all()
         .build()
         .context("the threads of the daemon can't be started")?

@@ -232,6 +232,8 @@ fn infeed_config(mta: &config::Mta) -> InfeedConfig {
         reconnect_delay_ms_max: mta.reconnect_delay_ms_max,
         connect_refused_hold_ms: mta.refused_hold_ms,
         group_across_dot: mta.group_across_dot,
+        chunking: mta.chunking,
+        pipelining_depth_max: mta.pipelining_depth_max,
         xverp: mta.xverp,
         ..InfeedConfig::default()
     }

@@ -41,12 +41,6 @@ pub struct SinkArgs {
     pub settings: Settings,
 }
 
-/// Half the processors: whoever sends needs the others, and threads that share a processor only wake
-/// each other.
-pub fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |all| all.get().div_ceil(2))
-}
-
 /// Runs until SIGINT or SIGTERM. Gives the exit code 0.
 ///
 /// # Errors

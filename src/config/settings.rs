@@ -106,6 +106,14 @@ settings! {
         ///
         /// It saves a wait a message; an MTA that doesn't bear it is noticed, and spared.
         group_across_dot: bool = true, Bound::Any;
+        /// Send content by BDAT (RFC 3030) where the MTA offers CHUNKING and PIPELINING.
+        ///
+        /// A message then needs no wait for a 354; an MTA that offers BDAT and refuses it gets DATA.
+        chunking: bool = true, Bound::Any;
+        /// Messages that go out in one group by BDAT before their replies are awaited, at most.
+        ///
+        /// More of them cost fewer waits, and more of them are in doubt when a connection is lost.
+        pipelining_depth_max: usize = 4, Bound::Range { min: 1, max: 4 };
         /// Let the MTA make each recipient's own sender (VERP) where it offers XVERP.
         ///
         /// Mail with VERP then goes in transactions of many recipients; else each needs its own.
@@ -270,7 +278,10 @@ const _: () = {
 
     // what is in flight at once: a transaction is cut from one chunk, and all of them may settle unsynced
     assert!(mta::recipients_per_transaction_max <= spool::chunk_recipients_max);
-    assert!(mta::connections * mta::recipients_per_transaction_max <= spool::progress_unsynced_max);
+    assert!(
+        mta::connections * mta::pipelining_depth_max * mta::recipients_per_transaction_max
+            <= spool::progress_unsynced_max
+    );
 
     // RFC 5321 §4.5.3.2 gives the least for each
     assert!(mta::banner_timeout_ms >= 300_000);

@@ -38,9 +38,17 @@ pub struct InfeedConfig {
     pub rate_hold_ms: u64,
     /// Write `[content . MAIL RCPT… DATA]` in one group where the MTA lets us.
     pub group_across_dot: bool,
+    /// Send content by BDAT where CHUNKING and PIPELINING are offered.
+    pub chunking: bool,
+    /// Messages that one BDAT group holds, at most: 1 to [`PIPELINING_DEPTH_MAX`]; what a lost connection
+    /// leaves in doubt grows with it.
+    pub pipelining_depth_max: usize,
     /// Let transactions ask for XVERP where it is offered.
     pub xverp: bool,
 }
+
+/// Bound of [`InfeedConfig::pipelining_depth_max`].
+pub const PIPELINING_DEPTH_MAX: usize = 4;
 
 /// TLS to the MTA.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,6 +152,8 @@ impl Default for InfeedConfig {
             connect_refused_hold_ms: 15_000,
             rate_hold_ms: 60_000,
             group_across_dot: true,
+            chunking: defaults::mta::chunking,
+            pipelining_depth_max: defaults::mta::pipelining_depth_max,
             xverp: defaults::mta::xverp,
         }
     }

@@ -1,10 +1,11 @@
 //! The exchange on one established session: transactions in, settlements out.
 //!
 //! Where PIPELINING is offered a message costs one write and one wait: `[content . MAIL RCPT… DATA]`.
-//! Else lock step: one command a write. Content never precedes its 354, every reply of a group is read,
-//! and what a reply means is asked of `verdict`. Each transaction taken is settled exactly once
+//! With CHUNKING too, several messages do (`bdat`). Else lock step: one command a write. Without BDAT content
+//! never precedes its 354. Every reply of a group is read, and what a reply means is asked of `verdict`. Each transaction taken is settled exactly once
 //! (`lent`). The session ends with an [`End`]; it fails in no other way.
 
+mod bdat;
 mod replies;
 
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::envelope::{self, Commands};
+use self::bdat::Chunks;
+use super::envelope::{self, Commands, Ending};
 use super::error::InfeedError;
 use super::lent::Lent;
 use super::state::{Admission, Shared};
@@ -50,6 +52,9 @@ pub struct Dialogue<W: Work> {
     rotate: bool,
     /// This session holds the probe of a held MTA.
     probing: bool,
+    chunks: Chunks<W>,
+    /// Replies of a BDAT group that are still to come.
+    replies_due: usize,
 }
 
 /// Where the session stands.
@@ -69,6 +74,10 @@ struct Heard {
 }
 
 impl Heard {
+    fn into_said(self) -> Said {
+        self.said.unwrap_or(Said { code: self.code, text: String::new() })
+    }
+
     fn said(&self) -> Said {
         self.said.clone().unwrap_or_else(|| Said { code: self.code, text: String::new() })
     }
@@ -107,6 +116,8 @@ impl<W: Work> Dialogue<W> {
             needs_reset: false,
             rotate: false,
             probing: false,
+            chunks: Chunks::new(),
+            replies_due: 0,
         }
     }
 
@@ -214,11 +225,15 @@ impl<W: Work> Dialogue<W> {
 
     fn encode(&mut self, lent: &mut Lent<W>) -> bool {
         self.commands.clear();
-        envelope::encode(lent, &self.capabilities, self.capabilities.recipients_max, &mut self.commands)
+        let recipients_max = self.capabilities.recipients_max;
+        envelope::encode(lent, &self.capabilities, recipients_max, &mut self.commands, Ending::Data)
     }
 
-    /// MAIL, RCPT… and DATA in a group of their own, or in lock step.
+    /// MAIL, RCPT… and DATA in a group of their own, or in lock step; or all of it, and more, by BDAT.
     async fn begin(&mut self, mut lent: Lent<W>) -> Step<W> {
+        if self.speaks_bdat() {
+            return self.group(lent).await;
+        }
         if !self.encode(&mut lent) {
             lent.settle();
             return Step::Idle;
@@ -243,9 +258,15 @@ impl<W: Work> Dialogue<W> {
     async fn reset(&mut self) -> Result<(), InfeedError> {
         self.wire.queue(Stage::Mail, None, b"RSET\r\n")?;
         let heard = self.hear(Stage::Mail).await?;
+        self.reset_answered(&heard)
+    }
+
+    fn reset_answered(&mut self, heard: &Heard) -> Result<(), InfeedError> {
         self.needs_reset = false;
         match heard.code {
             200..300 => Ok(()),
+            // It takes no more messages here, and has said so.
+            400.. if self.rotate => Ok(()),
             421 => Err(InfeedError::Said { stage: Stage::Mail, said: heard.said() }),
             code => Err(InfeedError::Unexpected { stage: Stage::Mail, code, text: heard.said().text }),
         }
@@ -289,7 +310,7 @@ impl<W: Work> Dialogue<W> {
 
     /// Content with its final dot, and the next envelope in the same group where that may be.
     async fn content(&mut self, mut lent: Lent<W>) -> Step<W> {
-        if let Err(error) = self.work.hand_out(lent.transaction()).await {
+        if let Err(error) = self.work.hand_out(&[lent.transaction()]).await {
             lent.not_tried();
             lent.settle();
             return Step::End(End::Closed(error.into()));
@@ -306,7 +327,7 @@ impl<W: Work> Dialogue<W> {
             Ok(heard) => heard,
             Err(error) => return self.loss(lent, Stage::Content, error),
         };
-        if let Err(error) = self.content_end(lent, &heard) {
+        if let Err(error) = self.content_end(lent, heard, false, !self.wire.content_is_written(0)) {
             return Step::End(End::Closed(error));
         }
         match next {

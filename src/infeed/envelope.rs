@@ -1,4 +1,4 @@
-//! From a transaction to the commands MAIL, RCPT… and DATA on the wire.
+//! From a transaction to the commands MAIL, RCPT… and DATA or BDAT on the wire.
 //!
 //! Guarantees: no address or parameter ever brings a CR, LF, or other control octet onto the wire, nor
 //! ends its angle brackets early. What the MTA does not offer is not used: a recipient that would need
@@ -17,14 +17,28 @@ pub const PATH_OCTETS_MAX: usize = 512;
 #[derive(Debug, Default)]
 pub struct Commands {
     pub octets: Vec<u8>,
-    /// Where each command ends: MAIL, one RCPT for each live recipient, DATA.
+    /// Where each command ends: MAIL, one RCPT for each live recipient, DATA or BDAT.
     pub ends: Vec<usize>,
+}
+
+/// What announces the content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    Data,
+    /// BDAT with the last and only chunk, of so many octets (RFC 3030).
+    Bdat { octets: usize },
 }
 
 impl Commands {
     pub fn clear(&mut self) {
         self.octets.clear();
         self.ends.clear();
+    }
+
+    /// Before the MAIL that follows a transaction whose end isn't known to have reset the MTA.
+    pub fn reset(&mut self) {
+        self.line(&[b"RSET"]);
+        self.end();
     }
 
     fn line(&mut self, parts: &[&[u8]]) {
@@ -47,6 +61,7 @@ pub fn encode<W: Work>(
     capabilities: &Capabilities,
     recipients_max: usize,
     out: &mut Commands,
+    ending: Ending,
 ) -> bool {
     if let Some(unfit) = unfit(lent.transaction(), capabilities) {
         match unfit {
@@ -72,9 +87,16 @@ pub fn encode<W: Work>(
         out.ends.truncate(start.1);
         return false;
     }
-    out.line(&[b"DATA"]);
+    lent.rcpts_sent = rcpts;
+    match ending {
+        Ending::Data => out.line(&[b"DATA"]),
+        Ending::Bdat { octets } => {
+            let mut digits = [0; 20];
+            out.line(&[b"BDAT ", decimal(octets as u64, &mut digits), b" LAST"]);
+        }
+    }
     out.end();
-    assert_eq!(out.ends.len(), start.1 + rcpts + 2, "MAIL, an RCPT each, DATA");
+    assert_eq!(out.ends.len(), start.1 + rcpts + 2, "MAIL, an RCPT each, DATA or BDAT");
     true
 }
 

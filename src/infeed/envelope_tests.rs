@@ -17,7 +17,7 @@ impl Work for Ledger {
     async fn next(&self, _: &Capabilities) -> Option<Transaction> {
         None
     }
-    async fn hand_out(&self, _: &Transaction) -> Result<(), NoRecord> {
+    async fn hand_out(&self, _: &[&Transaction]) -> Result<(), NoRecord> {
         Ok(())
     }
     fn settle(&self, settlement: Settlement) {
@@ -30,14 +30,7 @@ fn transaction(addresses: &[&str]) -> Transaction {
         addresses.iter().zip(0..).map(|(a, token)| Rcpt { token, address: (*a).to_owned() }).collect();
     let wire = Bytes::from_static(b"hi\r\n");
     let content = Content { wire, size_octets: 4, eight_bit: false, utf8_headers: false };
-    Transaction {
-        sender: "s@x.example".into(),
-        xverp: None,
-        recipients,
-        content,
-        dsn: None,
-        shared_content: false,
-    }
+    Transaction { sender: "s@x.example".into(), xverp: None, recipients, content, dsn: None, shared_content: false }
 }
 
 fn all() -> Capabilities {
@@ -47,8 +40,9 @@ fn all() -> Capabilities {
         smtputf8: true,
         dsn: true,
         enhanced_status_codes: true,
-        xverp: true,
         size: Some(1_000),
+        chunking: true,
+        xverp: true,
         recipients_max: usize::MAX,
     }
 }
@@ -58,7 +52,7 @@ fn encoded(transaction: Transaction, capabilities: &Capabilities) -> (Vec<String
     let ledger = Arc::new(Ledger::default());
     let mut lent = Lent::new(ledger.clone(), transaction);
     let mut out = Commands::default();
-    let any = encode(&mut lent, capabilities, capabilities.recipients_max, &mut out);
+    let any = encode(&mut lent, capabilities, capabilities.recipients_max, &mut out, Ending::Data);
     assert_eq!(any, !out.ends.is_empty());
     let mut start = 0;
     let mut lines = Vec::new();
@@ -178,4 +172,26 @@ fn what_is_lent_beyond_the_limit_is_not_tried() {
         encoded(transaction(&["a@x", "b@x", "c@x"]), &Capabilities { recipients_max: 2, ..all() });
     assert_eq!(lines.len(), 4);
     assert_eq!(settled.results.len(), 3);
+}
+
+#[test]
+fn xverp_is_asked_for_where_it_is_offered_and_else_nothing_is_sent() {
+    let mut t = transaction(&["a@x.example", "b@y.example"]);
+    t.xverp = Some(*b"+=");
+    let (lines, _) = encoded(t.clone(), &all());
+    assert_eq!(lines[0], "MAIL FROM:<s@x.example> SIZE=4 XVERP=+=\r\n");
+    // Without it every bounce would go to the bare sender.
+    let (lines, settled) = encoded(t, &Capabilities { xverp: false, ..all() });
+    assert!(lines.is_empty());
+    assert_eq!(settled.results, [RcptResult::NotTried, RcptResult::NotTried]);
+    assert_eq!(settled.job_fault, None);
+}
+
+#[test]
+fn bdat_announces_the_octets_of_the_last_chunk() {
+    let mut lent = Lent::new(Arc::new(Ledger::default()), transaction(&["a@x.example"]));
+    let mut out = Commands::default();
+    assert!(encode(&mut lent, &all(), 9, &mut out, Ending::Bdat { octets: 4096 }));
+    assert!(out.octets.ends_with(b"RCPT TO:<a@x.example>\r\nBDAT 4096 LAST\r\n"));
+    assert_eq!(lent.rcpts_sent, 1);
 }

@@ -185,6 +185,7 @@ fn offered(reply: &Reply<'_>) -> Offered {
             "SMTPUTF8" => capabilities.smtputf8 = true,
             "DSN" => capabilities.dsn = true,
             "ENHANCEDSTATUSCODES" => capabilities.enhanced_status_codes = true,
+            "CHUNKING" => capabilities.chunking = true,
             "XVERP" => capabilities.xverp = true,
             "SIZE" => capabilities.size = Some(words.next().and_then(|n| n.parse().ok()).unwrap_or(0)),
             "STARTTLS" => starttls = true,

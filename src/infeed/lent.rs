@@ -15,6 +15,8 @@ pub struct Lent<W: Work> {
     /// `None`: live. Same length and order as the recipients.
     results: Vec<Option<RcptResult>>,
     job_fault: Option<JobFault>,
+    /// RCPTs that were written.
+    pub rcpts_sent: usize,
     /// RCPTs that the MTA accepted.
     pub rcpts_accepted: usize,
     /// Octets of the content may have been written: a drop from here on leaves doubt.
@@ -31,6 +33,7 @@ impl<W: Work> Lent<W> {
             transaction: Some(transaction),
             results,
             job_fault: None,
+            rcpts_sent: 0,
             rcpts_accepted: 0,
             content_begun: false,
             mail_open: false,

@@ -4,6 +4,8 @@
 //! code lies in 200…599. Anything else is [`BadReply`], after which the stream's place is unknown and
 //! the connection must be closed. Text that leaves here is one printable line of bounded length.
 
+use memchr::memmem;
+
 use super::transaction::Said;
 
 /// Octets a reply may have, all lines together. An EHLO reply stays far below.
@@ -168,19 +170,18 @@ pub fn enhanced_code(text: &str) -> Option<(u8, u16, u16)> {
 /// `queued as`, `id=`, `id:` or `queue id`.
 pub fn queue_id(text: &str) -> Option<&str> {
     // Postfix, and who imitates it: every message passes here
-    if let Some(at) = memchr::memmem::find(text.as_bytes(), b" queued as ") {
+    if let Some(at) = memmem::find(text.as_bytes(), b" queued as ") {
         return id_at_start(&text[at + " queued as ".len()..]);
     }
     let lower = text.to_ascii_lowercase();
-    if let Some(at) = lower.find(" message accepted") {
+    let find = |mark: &str| memmem::find(lower.as_bytes(), mark.as_bytes());
+    if let Some(at) = find(" message accepted") {
         return text[..at].rsplit([' ', ':']).next().and_then(id_at_start);
     }
     for mark in ["queued as ", "queued mail for delivery as ", "id=", "queue id ", "queue-id ", "id: "] {
         // `id=` inside a longer word (`valid=`) is none.
-        let found = lower
-            .match_indices(mark)
-            .find(|&(at, _)| at == 0 || !lower.as_bytes().get(at - 1).is_some_and(u8::is_ascii_alphanumeric));
-        if let Some((at, mark)) = found {
+        let begins = |at: usize| at == 0 || !lower.as_bytes()[at - 1].is_ascii_alphanumeric();
+        if let Some(at) = memmem::find_iter(lower.as_bytes(), mark.as_bytes()).find(|&at| begins(at)) {
             return id_at_start(&text[at + mark.len()..]);
         }
     }

@@ -117,6 +117,8 @@ pub struct Shared {
     recipients_max: AtomicUsize,
     messages_max: AtomicUsize,
     no_group_across_dot: AtomicBool,
+    no_chunking: AtomicBool,
+    no_xverp: AtomicBool,
 }
 
 impl Shared {
@@ -147,6 +149,8 @@ impl Shared {
             recipients_max,
             messages_max,
             no_group_across_dot: AtomicBool::new(false),
+            no_chunking: AtomicBool::new(false),
+            no_xverp: AtomicBool::new(false),
         })
     }
 
@@ -346,6 +350,8 @@ impl Shared {
                 self.messages_max.fetch_min(learned.max(1), Relaxed);
             }
             Mta::LearnNoGroupAcrossDot => self.no_group_across_dot.store(true, Relaxed),
+            Mta::LearnNoChunking => self.no_chunking.store(true, Relaxed),
+            Mta::LearnNoXverp => self.no_xverp.store(true, Relaxed),
         }
     }
 
@@ -371,9 +377,10 @@ impl Shared {
         });
     }
 
-    /// What the MTA offers, with what was learned.
+    /// What the MTA offers, less what the settings or experience forbid.
     pub fn learned(&self, capabilities: &mut Capabilities) {
-        capabilities.xverp &= self.config.xverp;
+        capabilities.chunking &= self.config.chunking && !self.no_chunking.load(Relaxed);
+        capabilities.xverp &= self.config.xverp && !self.no_xverp.load(Relaxed);
         capabilities.recipients_max =
             self.recipients_max.load(Relaxed).min(self.config.recipients_per_transaction_max.max(1));
     }

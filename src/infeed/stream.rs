@@ -47,9 +47,8 @@ impl Socket {
         }
     }
 
-    /// Acknowledges at once while a reply is awaited: an MTA that writes its replies in pieces (Nagle)
-    /// waits up to 40 ms for the acknowledgement of the first. The kernel forgets the setting, so it is
-    /// set anew. A Unix-domain socket acknowledges nothing, and elsewhere the kernel's own way must do.
+    /// Acknowledges what was read, now, and the next of it at once. The kernel forgets the setting, so it
+    /// is set anew. A Unix-domain socket acknowledges nothing, and elsewhere the kernel's own way must do.
     fn quick_ack(&self) -> io::Result<()> {
         match self {
             #[cfg(target_os = "linux")]
@@ -72,13 +71,12 @@ impl Stream {
         }
     }
 
-    /// Writes what is taken at once of the two parts together, or fails with `WouldBlock`.
-    pub fn try_write(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
-        let parts = [IoSlice::new(first), IoSlice::new(second)];
-        match self {
-            Stream::Clear(socket) if first.is_empty() => each!(socket, stream => stream.try_write(second)),
-            Stream::Clear(socket) => each!(socket, stream => stream.try_write_vectored(&parts)),
-            Stream::Tls(stream) => at_once(|cx| Pin::new(stream).poll_write_vectored(cx, &parts)),
+    /// Writes what is taken at once of these parts together, or fails with `WouldBlock`.
+    pub fn try_write(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match (self, parts) {
+            (Stream::Clear(socket), [part]) => each!(socket, stream => stream.try_write(part)),
+            (Stream::Clear(socket), _) => each!(socket, stream => stream.try_write_vectored(parts)),
+            (Stream::Tls(stream), _) => at_once(|cx| Pin::new(stream).poll_write_vectored(cx, parts)),
         }
     }
 

@@ -15,6 +15,8 @@ pub struct Capabilities {
     pub smtputf8: bool,
     pub dsn: bool,
     pub enhanced_status_codes: bool,
+    /// BDAT (RFC 3030), and nothing speaks against its use.
+    pub chunking: bool,
     /// Postfix's XVERP, and nothing speaks against its use.
     pub xverp: bool,
     /// `SIZE` was offered; the bound in octets, 0 for none declared (RFC 1870).
@@ -135,9 +137,10 @@ pub trait Work: Send + Sync + 'static {
     /// Cancel-safe: dropping the future loses no transaction.
     fn next(&self, capabilities: &Capabilities) -> impl Future<Output = Option<Transaction>> + Send;
 
-    /// Records that the content of this transaction is about to be written. Called after 354 and
-    /// before the first octet of content; on `Err` nothing may be sent (close, settle as `NotTried`).
-    fn hand_out(&self, transaction: &Transaction) -> impl Future<Output = Result<(), NoRecord>> + Send;
+    /// Records that the content of these transactions is about to be written, all of them in one record.
+    /// Called before the first octet of content, with DATA after its 354; on `Err` none of them may be
+    /// sent (close, settle as `NotTried`). Never empty.
+    fn hand_out(&self, transactions: &[&Transaction]) -> impl Future<Output = Result<(), NoRecord>> + Send;
 
     /// Takes back the transaction, every recipient with its result.
     fn settle(&self, settlement: Settlement);

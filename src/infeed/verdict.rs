@@ -5,6 +5,13 @@
 //! [`Fate`] concerns follows from the stage: at RCPT the one recipient, elsewhere every recipient of the
 //! transaction that is still live.
 //!
+//! A BDAT group (RFC 3030) holds several transactions, each with its content, so that one reply may end the
+//! session while others are on their way. The one that it answers is judged by its row. Of what follows
+//! (and of the one itself, if it was not its content that was answered) nobody was tried whose last octet
+//! was not written: a last chunk that is incomplete completes nothing. Whoever's was written is in doubt,
+//! unless an error reply ended it and the MTA refused every further command or closed then: a 421 alone
+//! does not say so, since Exim goes on after one, and another may (see [`rest_of_group`]).
+//!
 //! Nothing here fails: what no row knows is judged by its class (2, 3, 4, 5) at its stage.
 
 use super::error::InfeedError;
@@ -67,6 +74,10 @@ pub enum Mta {
     LearnMessagesMax,
     /// It wants a wait after the final dot.
     LearnNoGroupAcrossDot,
+    /// It offers CHUNKING and knows no BDAT.
+    LearnNoChunking,
+    /// It offers XVERP and does not take it.
+    LearnNoXverp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +98,14 @@ pub struct Context {
     pub across_dot: bool,
     /// The same content goes to other recipients too.
     pub shared_content: bool,
+    /// The content goes by BDAT, and nothing of it was accepted on this connection before.
+    pub first_chunk: bool,
+    /// The content goes by BDAT.
+    pub chunk: bool,
+    /// MAIL asks for XVERP.
+    pub xverp: bool,
+    /// The MTA has said in this group that it takes no more messages on this connection.
+    pub rotating: bool,
 }
 
 const fn verdict(session: Session, fate: Fate, mta: Mta) -> Verdict {
@@ -97,11 +116,17 @@ const GO: Verdict = verdict(Session::Go, Fate::Taken, Mta::Fine);
 /// A reply that does not belong where it came: the stream's place is no longer known.
 const UNEXPECTED: Verdict = verdict(Session::Close, Fate::Lost, Mta::BackOff);
 
+/// BDAT was offered, and is refused: DATA from now on, for the same recipients too.
+const NO_CHUNKING: Verdict = verdict(Session::Close, Fate::NotTried, Mta::LearnNoChunking);
+
 /// What a reply means. The reply to the content is only asked for when the whole of it, the final dot
 /// included, was written.
 pub fn on_reply(stage: Stage, said: &Said, context: &Context) -> Verdict {
     if let Some(verdict) = ill_pipelined(stage, said) {
         return verdict;
+    }
+    if context.rotating && stage == Stage::Mail && said.code >= 400 {
+        return verdict(Session::Rotate, Fate::NotTried, Mta::Fine);
     }
     if said.code == 421 {
         return on_421(stage, said, context);
@@ -122,6 +147,13 @@ pub fn on_reply(stage: Stage, said: &Said, context: &Context) -> Verdict {
 pub fn on_loss(dot_written: bool) -> Verdict {
     let fate = if dot_written { Fate::InDoubt } else { Fate::Lost };
     verdict(Session::Close, fate, Mta::BackOff)
+}
+
+/// What becomes of a transaction of a BDAT group whose own end was not answered when the session ended.
+/// `refused`: it was an error reply that ended it, and the MTA refused every command that followed, or
+/// closed.
+pub fn rest_of_group(written: bool, refused: bool) -> Fate {
+    if written && !refused { Fate::InDoubt } else { Fate::Lost }
 }
 
 /// What a failed connect means while `sessions_live` others stand. A refused connect with live sessions
@@ -201,6 +233,9 @@ fn at_mail(said: &Said, context: &Context) -> Verdict {
     match said.code {
         200..300 => GO,
         503 if context.across_dot => verdict(Session::Go, Fate::Again, Mta::LearnNoGroupAcrossDot),
+        501 | 503 | 504 | 555 if context.xverp => {
+            verdict(Session::Cautious, Fate::NotTried, Mta::LearnNoXverp)
+        }
         // Out of sequence elsewhere: the two ends disagree about where they are.
         503 => UNEXPECTED,
         530 | 535 => verdict(Session::Close, Fate::NotTried, Mta::Pause),
@@ -244,6 +279,11 @@ fn at_data(said: &Said, context: &Context) -> Verdict {
 fn at_content(said: &Said, context: &Context) -> Verdict {
     match said.code {
         200..300 => GO,
+        // It may have taken the chunk for commands. One that has taken a chunk before knows BDAT.
+        500 | 502 if context.first_chunk => NO_CHUNKING,
+        // Postfix 554 5.5.1 no valid recipients, Exim 503: said of what is known already.
+        400.. if context.chunk && context.rcpts_accepted == 0 => verdict(Session::Go, Fate::Void, Mta::Fine),
+        503 if context.first_chunk => NO_CHUNKING,
         400..500 if storage(said) => verdict(Session::Cautious, Fate::Deferred, Mta::StopAndProbe),
         400..500 => transient(said),
         500.. if context.shared_content => verdict(Session::Cautious, Fate::JobFault, Mta::Fine),

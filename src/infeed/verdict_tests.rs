@@ -11,7 +11,16 @@ fn judged(rows: &[Row], context: &Context) {
 }
 
 /// In the middle of a session, with one RCPT accepted, the content made for this recipient.
-const MIDST: Context = Context { rcpts_accepted: 1, messages: 7, across_dot: false, shared_content: false };
+const MIDST: Context = Context {
+    rcpts_accepted: 1,
+    messages: 7,
+    across_dot: false,
+    shared_content: false,
+    first_chunk: false,
+    chunk: false,
+    xverp: false,
+    rotating: false,
+};
 
 #[test]
 fn each_421_closes_and_touches_no_recipient() {
@@ -331,4 +340,52 @@ fn an_unexpected_code_closes_and_after_the_dot_leaves_doubt() {
 fn a_lost_connection_leaves_doubt_only_after_the_whole_dot() {
     assert_eq!(on_loss(false), verdict(Session::Close, Fate::Lost, Mta::BackOff));
     assert_eq!(on_loss(true), verdict(Session::Close, Fate::InDoubt, Mta::BackOff));
+}
+
+#[test]
+fn a_bdat_that_was_offered_and_is_refused_is_learned_and_touches_nobody() {
+    use {Fate::NotTried, Session::Close};
+    let first = Context { chunk: true, first_chunk: true, ..MIDST };
+    for code in [500, 502, 503] {
+        judged(&[(Stage::Content, code, "what?", Close, NotTried, Mta::LearnNoChunking)], &first);
+    }
+    // One that has taken a chunk knows BDAT: this is about the content.
+    let known = Context { chunk: true, ..MIDST };
+    judged(&[(Stage::Content, 502, "no", Session::Cautious, Fate::Refused, Mta::Fine)], &known);
+}
+
+#[test]
+fn a_bdat_to_nobody_says_nothing() {
+    let none = Context { chunk: true, first_chunk: true, rcpts_accepted: 0, ..MIDST };
+    for (code, text) in [(554, "5.5.1 Error: no valid recipients"), (503, "Valid RCPT must precede BDAT")] {
+        judged(&[(Stage::Content, code, text, Session::Go, Fate::Void, Mta::Fine)], &none);
+    }
+    // It may have taken the chunk for commands, whoever it was for.
+    judged(&[(Stage::Content, 502, "what?", Session::Close, Fate::NotTried, Mta::LearnNoChunking)], &none);
+}
+
+#[test]
+fn what_follows_in_a_group_is_in_doubt_unless_unwritten_or_refused() {
+    assert_eq!(rest_of_group(true, false), Fate::InDoubt);
+    for (written, refused) in [(true, true), (false, false), (false, true)] {
+        assert_eq!(rest_of_group(written, refused), Fate::Lost);
+    }
+}
+
+#[test]
+fn after_a_session_limit_the_rest_of_the_group_teaches_nothing() {
+    let rotating = Context { rotating: true, across_dot: true, chunk: true, ..MIDST };
+    for (code, text) in [(421, "too many messages in this connection"), (503, "no"), (450, "4.7.1 too much mail")]
+    {
+        judged(&[(Stage::Mail, code, text, Session::Rotate, Fate::NotTried, Mta::Fine)], &rotating);
+    }
+}
+
+#[test]
+fn an_xverp_that_was_offered_and_is_refused_is_learned() {
+    let xverp = Context { xverp: true, ..MIDST };
+    for code in [501, 503, 504, 555] {
+        judged(&[(Stage::Mail, code, "no", Session::Cautious, Fate::NotTried, Mta::LearnNoXverp)], &xverp);
+    }
+    judged(&[(Stage::Mail, 550, "no", Session::Cautious, Fate::JobFault, Mta::Fine)], &xverp);
 }

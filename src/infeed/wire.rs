@@ -7,6 +7,7 @@
 //! stream is of no use.
 
 use std::future::poll_fn;
+use std::io::IoSlice;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::config::Timeouts;
+use super::config::{PIPELINING_DEPTH_MAX, Timeouts};
 use super::envelope::Commands;
 use super::error::InfeedError;
 use super::reply::{self, Reply};
@@ -23,6 +24,8 @@ use super::transaction::{Said, Stage};
 
 const READ_OCTETS: usize = 8 * 1024;
 const DOT: &[u8] = b".\r\n";
+/// Commands and content of each message, and what follows the last.
+const PARTS_MAX: usize = 2 * PIPELINING_DEPTH_MAX + 1;
 
 pub struct Wire {
     stream: Stream,
@@ -30,14 +33,25 @@ pub struct Wire {
     /// Read and not yet taken: `inbox[taken..]`.
     inbox: Vec<u8>,
     taken: usize,
-    /// Goes out first, when there is content; empty otherwise.
-    content: Bytes,
-    /// The final dot, where there was content, and the commands.
+    /// The commands of this group, and the final dot where there is one.
     out: Vec<u8>,
-    /// Octets of `content` and `out` that were taken: by the kernel, or by the TLS layer.
+    /// The contents of this group, in their order.
+    contents: Vec<Inset>,
+    /// Octets of the group, commands and contents together.
+    len: usize,
+    /// Octets of the group that were taken: by the kernel, or by the TLS layer.
     written: usize,
-    /// Where the final dot ends in `content` and `out` together; `None`: no content in this group.
-    dot_end: Option<usize>,
+    /// Something was read since the group began.
+    partly_answered: bool,
+}
+
+/// Content amid the commands.
+struct Inset {
+    /// Goes out before `out[at..]`.
+    at: usize,
+    octets: Bytes,
+    /// Where its message ends in the group: behind its last octet, or its final dot.
+    end: usize,
 }
 
 impl Wire {
@@ -47,39 +61,64 @@ impl Wire {
             timeouts,
             inbox: Vec::with_capacity(READ_OCTETS),
             taken: 0,
-            content: Bytes::new(),
             out: Vec::with_capacity(1024),
+            contents: Vec::with_capacity(PIPELINING_DEPTH_MAX),
+            len: 0,
             written: 0,
-            dot_end: None,
+            partly_answered: false,
         }
     }
 
     /// Begins a group: content with its final dot (where there is content), then commands. Nothing is
-    /// written before [`Wire::reply`] or [`Wire::flush`].
+    /// written before [`Wire::reply`].
     pub fn queue(
         &mut self,
         stage: Stage,
         content: Option<Bytes>,
         commands: &[u8],
     ) -> Result<(), InfeedError> {
+        self.begin(stage)?;
+        if let Some(octets) = content {
+            self.out.extend_from_slice(DOT);
+            let end = octets.len() + DOT.len();
+            self.len += octets.len();
+            self.contents.push(Inset { at: 0, octets, end });
+        }
+        self.out.extend_from_slice(commands);
+        self.len += self.out.len();
+        Ok(())
+    }
+
+    /// Begins a group of commands with contents between, each to go in before `commands[at..]`, which it
+    /// drains: at most [`PIPELINING_DEPTH_MAX`], in their order.
+    pub fn queue_chunks(
+        &mut self,
+        stage: Stage,
+        commands: &[u8],
+        chunks: &mut Vec<(usize, Bytes)>,
+    ) -> Result<(), InfeedError> {
+        assert!(chunks.len() <= PIPELINING_DEPTH_MAX, "{} chunks in a group", chunks.len());
+        self.begin(stage)?;
+        self.out.extend_from_slice(commands);
+        for (at, octets) in chunks.drain(..) {
+            self.len += octets.len();
+            self.contents.push(Inset { at, octets, end: at + self.len });
+        }
+        self.len += commands.len();
+        Ok(())
+    }
+
+    fn begin(&mut self, stage: Stage) -> Result<(), InfeedError> {
+        let is_written = self.is_written();
         // Its own state first: an error below must not be judged by the group before.
-        if !self.is_written() {
-            self.dot_end = None;
+        self.out.clear();
+        self.contents.clear();
+        (self.len, self.written, self.partly_answered) = (0, 0, false);
+        if !is_written {
             let text = "all replies of a group, before all of the group was written".into();
             return Err(InfeedError::Unsolicited { stage, text });
         }
-        self.out.clear();
-        self.written = 0;
-        self.dot_end = None;
-        self.content = Bytes::new();
-        self.quiet(stage)?;
-        if let Some(content) = content {
-            self.out.extend_from_slice(DOT);
-            self.dot_end = Some(content.len() + DOT.len());
-            self.content = content;
-        }
-        self.out.extend_from_slice(commands);
-        Ok(())
+        self.quiet(stage)
     }
 
     /// The MTA has said nothing that was not asked for.
@@ -97,18 +136,15 @@ impl Wire {
         Err(InfeedError::Unsolicited { stage, text })
     }
 
-    fn output_len(&self) -> usize {
-        self.content.len() + self.out.len()
-    }
-
     pub fn is_written(&self) -> bool {
-        self.written >= self.output_len()
+        self.written >= self.len
     }
 
-    /// The last octet of the final dot has left our hands. Under TLS that may be early: the TLS layer may
-    /// still hold it when the connection is lost, and what wasn't sent is then in doubt, never forgotten.
-    pub fn dot_is_written(&self) -> bool {
-        self.dot_end.is_some_and(|end| self.written >= end)
+    /// The last octet of message `k` of the group has left our hands: of its content, or of its final dot.
+    /// Under TLS that may be early: the TLS layer may still hold it when the connection is lost, and what
+    /// wasn't sent is then in doubt, never forgotten.
+    pub fn content_is_written(&self, k: usize) -> bool {
+        self.contents.get(k).is_some_and(|content| self.written >= content.end)
     }
 
     /// The next reply, writing what is still to be written meanwhile.
@@ -134,7 +170,8 @@ impl Wire {
                 Err(_) => return Err(InfeedError::Timeout { stage, timeout_ms: limit_ms }),
                 Ok(Err(source)) => return Err(InfeedError::Io { stage, source }),
                 Ok(Ok(Some(0))) => return Err(InfeedError::Closed { stage }),
-                Ok(Ok(_)) => (),
+                Ok(Ok(Some(_))) => self.partly_answered = true,
+                Ok(Ok(None)) => (),
             }
         };
         let start = self.taken;
@@ -147,9 +184,9 @@ impl Wire {
 
     /// Writes what the kernel takes at once; `true` when it took something.
     fn try_write(&mut self, stage: Stage) -> Result<bool, InfeedError> {
-        let content = self.content.get(self.written..).unwrap_or_default();
-        let out = &self.out[self.written.saturating_sub(self.content.len())..];
-        match self.stream.try_write(content, out) {
+        let mut parts = [IoSlice::new(&[]); PARTS_MAX];
+        let count = unwritten(&self.out, &self.contents, self.written, &mut parts);
+        match self.stream.try_write(&parts[..count]) {
             Ok(n) => {
                 self.written += n;
                 Ok(n > 0)
@@ -177,8 +214,14 @@ impl Wire {
 
     /// Waits until something was read (how much; 0 at the end) or, while `writing`, can be written. What
     /// the TLS layer holds goes out meanwhile.
+    ///
+    /// An MTA that writes its replies in pieces (Nagle) sends the second when we have acknowledged the
+    /// first, which the kernel puts off for 40 ms: so it is told to do that at once when a part has come
+    /// and more is awaited. Before, our own write has carried the acknowledgement: that needs no call.
     async fn read_or_writable(&mut self, writing: bool) -> std::io::Result<Option<usize>> {
-        self.stream.quick_ack()?;
+        if self.partly_answered {
+            self.stream.quick_ack()?;
+        }
         poll_fn(|cx| {
             if let Poll::Ready(read) = self.stream.poll_read_into(cx, &mut self.inbox) {
                 return Poll::Ready(read.map(Some));
@@ -205,6 +248,23 @@ impl Wire {
         if self.inbox.capacity() - self.inbox.len() < READ_OCTETS / 4 {
             self.inbox.reserve(READ_OCTETS);
         }
+    }
+
+    /// After an error reply that ends the session: whether the MTA refuses each command that it has left to
+    /// answer, or closes. `due`: for each of them whether it may go well all the same. It gets as long as
+    /// for QUIT, and nothing more is written.
+    pub async fn refuses_the_rest(&mut self, stage: Stage, due: impl Iterator<Item = bool>) -> bool {
+        self.len = self.written;
+        let until = Instant::now() + Duration::from_millis(self.timeouts.quit_ms);
+        for may_go_well in due {
+            match timeout_at(until, self.reply(stage)).await {
+                Ok(Ok(reply)) if reply.code >= 400 || may_go_well => (),
+                Ok(Err(InfeedError::Closed { .. })) => return true,
+                Ok(Err(InfeedError::Io { source, .. })) => return is_end(&source),
+                _ => return false,
+            }
+        }
+        true
     }
 
     /// Resolves when an idle connection says something, which can only be a farewell, or ends. Cancel-safe.
@@ -267,4 +327,35 @@ impl Wire {
         let start = i.checked_sub(1).map_or(0, |before| commands.ends[before]);
         self.queue(stage, None, &commands.octets[start..commands.ends[i]])
     }
+}
+
+/// The other end closed; with something of ours unread that is a reset.
+fn is_end(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+}
+
+/// The parts of the group that are still to be written, in order; how many there are.
+fn unwritten<'a>(
+    out: &'a [u8],
+    contents: &'a [Inset],
+    written: usize,
+    parts: &mut [IoSlice<'a>; PARTS_MAX],
+) -> usize {
+    let (mut count, mut skip, mut from) = (0, written, 0);
+    let mut part = |octets: &'a [u8]| {
+        let left = octets.get(skip..).unwrap_or_default();
+        skip -= octets.len() - left.len();
+        if !left.is_empty() {
+            parts[count] = IoSlice::new(left);
+            count += 1;
+        }
+    };
+    for content in contents {
+        part(&out[from..content.at]);
+        part(&content.octets);
+        from = content.at;
+    }
+    part(&out[from..]);
+    count
 }

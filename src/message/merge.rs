@@ -8,6 +8,7 @@
 //! Beyond minijinja: `default` (`d`) also stands in for an empty cell, because CSV has no other way to
 //! leave one out; `urlencode` escapes all but RFC 3986 unreserved characters.
 
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::io;
@@ -20,6 +21,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use super::columns::{BUILT_IN, missing, nearest};
 use super::error::{MessageError, RenderError};
 use super::header::Run;
+use super::plain::Plain;
 use super::template::RecipientView;
 
 /// Instructions that one template may take for one recipient; a newsletter takes some hundreds.
@@ -45,7 +47,7 @@ pub struct Merge {
 #[derive(Debug)]
 struct Columns {
     index: HashMap<String, usize>,
-    job: Value,
+    job: String,
 }
 
 /// A compiled template; it names itself in errors.
@@ -53,6 +55,30 @@ struct Columns {
 pub struct TemplateId {
     name: String,
     pub place: String,
+    /// The same without the engine, where it is that simple.
+    plain: Option<Plain>,
+    html: bool,
+}
+
+/// One recipient, as the templates see it.
+#[derive(Debug)]
+pub struct Context<'a> {
+    merge: &'a Merge,
+    recipient: RecipientView<'a>,
+    /// For the engine; made when it is first asked.
+    row: OnceCell<Value>,
+}
+
+impl Context<'_> {
+    fn row(&self) -> &Value {
+        self.row.get_or_init(|| {
+            Value::from_object(Row {
+                columns: self.merge.columns.clone(),
+                values: self.recipient.values.iter().map(|&value| Value::from(value)).collect(),
+                address: Value::from(self.recipient.address),
+            })
+        })
+    }
 }
 
 impl Merge {
@@ -91,7 +117,7 @@ impl Merge {
         Merge {
             headers,
             parts,
-            columns: Arc::new(Columns { index, job: Value::from(job) }),
+            columns: Arc::new(Columns { index, job: job.to_owned() }),
             column_names: columns.to_vec(),
             warnings: Vec::new(),
         }
@@ -99,7 +125,8 @@ impl Merge {
 
     /// Compiles a header's value.
     pub fn add_header(&mut self, place: &str, source: String) -> Result<TemplateId, MessageError> {
-        let id = TemplateId { name: format!("{place}.header"), place: place.to_owned() };
+        let plain = Plain::parse(&source, &self.columns.index);
+        let id = TemplateId { name: format!("{place}.header"), place: place.to_owned(), plain, html: false };
         if source.contains([VALUE_OPEN, VALUE_CLOSE]) {
             let reason = "U+FDD0 and U+FDD1 are not characters; remove them".to_owned();
             return Err(MessageError::Template { place: place.to_owned(), reason });
@@ -111,7 +138,8 @@ impl Merge {
     /// Compiles a text part.
     pub fn add_part(&mut self, place: &str, html: bool, source: String) -> Result<TemplateId, MessageError> {
         let extension = if html { "html" } else { "txt" };
-        let id = TemplateId { name: format!("{place}.{extension}"), place: place.to_owned() };
+        let plain = Plain::parse(&source, &self.columns.index);
+        let id = TemplateId { name: format!("{place}.{extension}"), place: place.to_owned(), plain, html };
         self.check(&id, &source, false)?;
         Ok(id)
     }
@@ -124,7 +152,9 @@ impl Merge {
         source: &str,
     ) -> Result<TemplateId, MessageError> {
         // the whole's name last: its ending says how values are escaped
-        let id = TemplateId { name: format!("{number} of {}", whole.name), place: whole.place.clone() };
+        let name = format!("{number} of {}", whole.name);
+        let plain = Plain::parse(source, &self.columns.index);
+        let id = TemplateId { name, place: whole.place.clone(), plain, html: whole.html };
         self.parts.add_template_owned(id.name.clone(), source.to_owned()).map_err(|e| {
             MessageError::Template { place: id.place.clone(), reason: describe(&e) }
         })?;
@@ -168,23 +198,25 @@ impl Merge {
         &self.column_names
     }
 
-    /// The recipient's columns as the templates see them; made once a recipient.
-    pub fn context(&self, recipient: &RecipientView<'_>) -> Value {
-        Value::from_object(Row {
-            columns: self.columns.clone(),
-            values: recipient.values.iter().map(|&value| Value::from(value)).collect(),
-            address: Value::from(recipient.address),
-        })
+    /// The recipient as the templates see it.
+    pub fn context<'a>(&'a self, recipient: &RecipientView<'a>) -> Context<'a> {
+        Context { merge: self, recipient: *recipient, row: OnceCell::new() }
     }
 
     /// A header's value; `buffer` is scratch.
     pub fn header<'b>(
-        &self,
-        id: &TemplateId,
-        context: &Value,
+        &'b self,
+        id: &'b TemplateId,
+        context: &'b Context<'b>,
         buffer: &'b mut Vec<u8>,
     ) -> Result<Vec<Run<'b>>, RenderError> {
-        let text = render(&self.headers, id, context, buffer)?;
+        let plain = id.plain.as_ref().and_then(|plain| plain.runs(&context.recipient, &self.columns.job));
+        if let Some(runs) = plain
+            && !runs.iter().any(|run| run.from_value && run.text.contains([VALUE_OPEN, VALUE_CLOSE]))
+        {
+            return Ok(runs);
+        }
+        let text = render(&self.headers, id, context.row(), buffer)?;
         let mut runs = Vec::new();
         let mut from_value = false;
         for run in text.split([VALUE_OPEN, VALUE_CLOSE]) {
@@ -200,10 +232,16 @@ impl Merge {
     pub fn part<'b>(
         &self,
         id: &TemplateId,
-        context: &Value,
+        context: &Context<'_>,
         buffer: &'b mut Vec<u8>,
     ) -> Result<&'b str, RenderError> {
-        render(&self.parts, id, context, buffer)
+        buffer.clear();
+        if let Some(plain) = &id.plain
+            && plain.render(&context.recipient, &self.columns.job, id.html, buffer)
+        {
+            return text(id, buffer);
+        }
+        render(&self.parts, id, context.row(), buffer)
     }
 }
 
@@ -220,7 +258,11 @@ fn render<'b>(
     if memchr::memchr(0, buffer).is_some() {
         return Err(RenderError::Control { place: id.place.clone(), code: 0 });
     }
-    std::str::from_utf8(buffer)
+    text(id, buffer)
+}
+
+fn text<'b>(id: &TemplateId, octets: &'b [u8]) -> Result<&'b str, RenderError> {
+    std::str::from_utf8(octets)
         .map_err(|e| RenderError::Template { place: id.place.clone(), reason: e.to_string() })
 }
 
@@ -318,7 +360,7 @@ impl Object for Row {
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
         self.column(key).or_else(|| match key {
             "address" | "email" => Some(self.address.clone()),
-            "job" => Some(self.columns.job.clone()),
+            "job" => Some(Value::from(self.columns.job.as_str())),
             "row" => Some(Value::from_object(WholeRow(self.clone()))),
             _ => None,
         })

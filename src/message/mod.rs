@@ -27,6 +27,7 @@ mod merge;
 mod mime;
 mod parts;
 mod placeholder;
+mod plain;
 mod sender;
 mod template;
 pub mod wire;

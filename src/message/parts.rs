@@ -6,12 +6,11 @@
 //! that the part's charset lacks), the whole is rendered.
 
 use memchr::memmem::Finder;
-use minijinja::value::Value;
 
 use super::codec::{Charset, Transfer, base64_encode, qp_encode};
 use super::error::{MessageError, RenderError};
 use super::header::LINE_OCTETS_MAX;
-use super::merge::{Merge, TemplateId};
+use super::merge::{Context, Merge, TemplateId};
 use super::mime::{TextPart, content_type};
 use super::lines;
 use super::wire::{WirePiece, WireWriter, line_of};
@@ -152,7 +151,7 @@ impl MergedPart {
     }
 
     /// Renders and encodes; `buffer` is scratch.
-    pub fn render(&self, merge: &Merge, context: &Value, buffer: &mut Vec<u8>) -> Result<Body, RenderError> {
+    pub fn render(&self, merge: &Merge, context: &Context<'_>, buffer: &mut Vec<u8>) -> Result<Body, RenderError> {
         match self.render_stretches(merge, context, buffer) {
             Some(body) => Ok(body),
             // whatever is wrong with it, it is told of the whole
@@ -161,7 +160,7 @@ impl MergedPart {
     }
 
     /// The merged stretches; `None` where all of it has to be rendered.
-    fn render_stretches(&self, merge: &Merge, context: &Value, buffer: &mut Vec<u8>) -> Option<Body> {
+    fn render_stretches(&self, merge: &Merge, context: &Context<'_>, buffer: &mut Vec<u8>) -> Option<Body> {
         if self.stretches.is_empty() {
             return None;
         }
@@ -206,7 +205,7 @@ impl MergedPart {
     fn render_whole(
         &self,
         merge: &Merge,
-        context: &Value,
+        context: &Context<'_>,
         buffer: &mut Vec<u8>,
     ) -> Result<Body, RenderError> {
         let text = merge.part(&self.template, context, buffer)?;

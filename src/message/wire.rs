@@ -6,7 +6,7 @@
 //! Nothing here fails.
 
 use bytes::Bytes;
-use memchr::{memchr_iter, memchr2};
+use memchr::{memchr_iter, memchr2, memmem};
 
 /// Every bare CR and every bare LF becomes CRLF (`\r\r\n` is two line ends); a missing final CRLF is
 /// added, except to empty input. No dots are stuffed.
@@ -113,6 +113,18 @@ impl WireWriter {
     }
 }
 
+/// Takes the stuffed dots out of wire form.
+pub fn unstuff(wire: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(wire.len());
+    let mut rest = wire.strip_prefix(b".").unwrap_or(wire);
+    while let Some(at) = memmem::find(rest, b"\n.") {
+        out.extend_from_slice(&rest[..=at]);
+        rest = &rest[at + 2..];
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
 /// A static run of the message in wire form, made once per job.
 #[derive(Debug, Clone, Default)]
 pub struct WirePiece {
@@ -188,14 +200,6 @@ mod tests {
             assert!(memchr::memmem::find(&out, b"\r\n.\r\n").is_none(), "{end:?}");
             assert!(memchr::memmem::find(&out, b"\r\n..\r\n").is_some(), "{end:?}");
         }
-    }
-
-    fn unstuff(wire: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
-        for line in wire.split_inclusive(|&b| b == b'\n') {
-            out.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
-        }
-        out
     }
 
     fn awkward() -> impl Strategy<Value = Vec<u8>> {

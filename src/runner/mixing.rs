@@ -16,7 +16,9 @@
 //! of what is due by 5 points ([`MARGIN`], and what turns and small pieces add).
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
+
+use rustc_hash::FxHashMap;
 
 use crate::spool::{DomainKey, Waiting};
 
@@ -39,7 +41,7 @@ const REPLAN_RECIPIENTS: u64 = 100;
 /// Takes turns among the domains of one job. Chunks are known by their handles.
 #[derive(Debug, Default)]
 pub(super) struct Mixer {
-    lanes: HashMap<Option<DomainKey>, Lane>,
+    lanes: FxHashMap<Option<DomainKey>, Lane>,
     /// Whose turn comes first; each lane that has something is in it once.
     turns: BinaryHeap<Reverse<(u64, Option<DomainKey>)>>,
     /// The turn that was taken last.
@@ -49,7 +51,7 @@ pub(super) struct Mixer {
     queued: u64,
     in_lanes: u64,
     waiting: Waiting,
-    by_domain: HashMap<DomainKey, u64>,
+    by_domain: FxHashMap<DomainKey, u64>,
     /// Recipients for which what is in hand suffices, each domain kept within its bound; 0 when there
     /// are too few domains for that.
     runway: f64,
@@ -85,7 +87,7 @@ pub(super) fn lanes_of<'a>(
 ) -> Lanes {
     assert!(piece_max > 0, "a transaction of no recipients");
     let mut domains: Vec<(DomainKey, Vec<u16>)> = Vec::new();
-    let mut place: HashMap<DomainKey, usize> = HashMap::new();
+    let mut place: FxHashMap<DomainKey, usize> = FxHashMap::default();
     let mut all = 0;
     for (index, domain) in recipients {
         let key = DomainKey::of(domain);

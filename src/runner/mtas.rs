@@ -256,8 +256,8 @@ impl<O: Owner> Work for Outlet<O> {
         self.supply.next(&self.mta, capabilities).await
     }
 
-    async fn hand_out(&self, transaction: &Transaction) -> Result<(), NoRecord> {
-        self.supply.hand_out(transaction).await
+    async fn hand_out(&self, transactions: &[&Transaction]) -> Result<(), NoRecord> {
+        self.supply.hand_out(transactions).await
     }
 
     fn settle(&self, settlement: Settlement) {

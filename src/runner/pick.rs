@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use rustc_hash::FxHashMap;
+
 use super::hand::Hand;
 use super::line::Line;
 use super::mtas::{Mta, Target, may_take, took};
@@ -58,8 +60,8 @@ impl<O: Owner> Supply<O> {
             let left = left.min(job.first_left.unwrap_or(u64::MAX));
             let max = max.min(usize::try_from(left).unwrap_or(usize::MAX));
             let Some((handle, mut indices)) = job.take(hands, max) else { continue };
-            if by_mta {
-                job.part_with_odd_ones(hands, handle, &mut indices);
+            if by_mta && let Some(hand) = hands.get_mut(&handle) {
+                job.part_with_odd_ones(handle, hand, &mut indices);
             }
             job.start = line.served(place, indices.len());
             job.place = None;
@@ -118,7 +120,7 @@ impl JobRun {
     }
 
     /// Whether something of it can be taken now.
-    pub fn is_ready(&self, hands: &HashMap<u32, Hand>) -> bool {
+    pub fn is_ready(&self, hands: &FxHashMap<u32, Hand>) -> bool {
         let solo_ready = |handle| hands.get(handle).is_some_and(Hand::is_ready);
         self.first_left != Some(0) && (self.mixer.queued() > 0 || self.solo.iter().any(solo_ready))
     }
@@ -143,7 +145,7 @@ impl JobRun {
     }
 
     /// Up to `max` recipients of one chunk; they are in flight from now on.
-    fn take(&mut self, hands: &mut HashMap<u32, Hand>, max: usize) -> Option<(u32, Vec<u16>)> {
+    fn take(&mut self, hands: &mut FxHashMap<u32, Hand>, max: usize) -> Option<(u32, Vec<u16>)> {
         for &handle in &self.solo {
             if let Some(index) = hands.get_mut(&handle).and_then(Hand::take_alone) {
                 return Some((handle, vec![index]));

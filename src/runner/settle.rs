@@ -142,7 +142,7 @@ impl<O: Owner> Supply<O> {
         state.put_back(handle, &mark);
         state.landed(handle, landed, settled);
         let woken = !again.is_empty() || !mark.is_empty() || state.hands.get(&handle).is_some_and(|h| h.solo);
-        self.after_landing(&state);
+        self.after_landing(&state, handle);
         drop(state);
         if woken {
             self.ready.notify_waiters();

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, watch};
 
 use super::Progress;
@@ -44,9 +45,9 @@ pub(super) struct State {
     pub jobs: HashMap<JobId, JobRun>,
     /// Jobs that have something ready, and which job is which there.
     pub line: Line,
-    pub serials: HashMap<u32, JobId>,
+    pub serials: FxHashMap<u32, JobId>,
     pub next_serial: u32,
-    pub hands: HashMap<u32, Hand>,
+    pub hands: FxHashMap<u32, Hand>,
     /// What is in hand, by where it may go.
     pub groups: Vec<Group>,
     /// The MTAs that may take.
@@ -194,7 +195,7 @@ impl<O: Owner> Supply<O> {
         self.progress.count(Outcome::Quarantined, 1);
         let mut state = self.lock();
         state.landed(handle, 1, 1);
-        self.after_landing(&state);
+        self.after_landing(&state, handle);
     }
 
     /// Gives back recipients for whom no transaction was made.
@@ -204,12 +205,11 @@ impl<O: Owner> Supply<O> {
         state.landed(handle, indices.len(), 0);
     }
 
-    /// Wakes whoever has something to do after recipients came back.
-    pub fn after_landing(&self, state: &State) {
-        if !state.finished.is_empty()
-            || state.jobs.values().any(|j| j.stop.is_some() || j.first_left == Some(0))
-            || state.first_left == Some(0)
-        {
+    /// Wakes whoever has something to do after recipients of this chunk came back.
+    pub fn after_landing(&self, state: &State, handle: u32) {
+        let ends = |j: &JobRun| j.stop.is_some() || j.first_left == Some(0);
+        let job = state.hands.get(&handle).and_then(|hand| state.jobs.get(&hand.job));
+        if !state.finished.is_empty() || job.is_some_and(ends) || state.first_left == Some(0) {
             self.feed.notify_one();
         }
     }
@@ -372,10 +372,15 @@ impl<O: Owner> Supply<O> {
         }
     }
 
-    pub async fn hand_out(&self, transaction: &Transaction) -> Result<(), NoRecord> {
-        let (handle, _) = of_token(transaction.recipients[0].token);
-        let indices: Vec<u16> = transaction.recipients.iter().map(|r| of_token(r.token).1).collect();
-        self.owner.hand_out(&[(handle, indices)]).await.map_err(NoRecord)
+    pub async fn hand_out(&self, transactions: &[&Transaction]) -> Result<(), NoRecord> {
+        let handed: Vec<(u32, Vec<u16>)> = transactions
+            .iter()
+            .map(|transaction| {
+                let (handle, _) = of_token(transaction.recipients[0].token);
+                (handle, transaction.recipients.iter().map(|r| of_token(r.token).1).collect())
+            })
+            .collect();
+        self.owner.hand_out(&handed).await.map_err(NoRecord)
     }
 }
 

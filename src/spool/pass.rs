@@ -5,6 +5,7 @@
 //! before that moment, nothing has happened and the temporaries are swept; after it, [`live_chunks`]
 //! completes what is left to do.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::chunk::{Chunk, ChunkHeader, ChunkWriter, RecipientState};
@@ -41,18 +42,23 @@ pub(super) fn end_pass(
     if let Some(ended) = complete(spool, dir, open.name)? {
         return Ok(ended);
     }
-    let mut finals: Vec<(u16, Settled)> = Vec::with_capacity(open.settled.len());
+    let mut finals: Vec<(u16, Cow<'_, Settled>)> = Vec::with_capacity(open.settled.len());
     let mut later: Vec<(Micros, u16)> = Vec::new();
     let mut untried: Vec<u16> = Vec::new();
     for (i, settled) in open.settled.iter().enumerate() {
         let index = i as u16;
         match (settled, open.chunk.recipient(i)) {
             (Some(s), _) if s.outcome.is_final() => {
-                let mut s = s.clone();
-                s.possible_repeat |= open.marked[i];
+                let marked = open.marked[i] && !s.possible_repeat;
+                let s = match marked {
+                    true => Cow::Owned(Settled { possible_repeat: true, ..s.clone() }),
+                    false => Cow::Borrowed(s),
+                };
                 finals.push((index, s));
             }
-            (_, Err(reason)) => finals.push((index, Settled::local(Outcome::Quarantined, 0, now, reason))),
+            (_, Err(reason)) => {
+                finals.push((index, Cow::Owned(Settled::local(Outcome::Quarantined, 0, now, reason))));
+            }
             (Some(s), Ok(_)) => later.push((s.due_us, index)),
             (None, Ok(_)) => untried.push(index),
         }
@@ -85,7 +91,7 @@ pub(super) fn end_pass(
     if !children.is_empty() {
         fs.sync_dir(&dir.chunks_of(xx)).at("sync", &dir.chunks_of(xx))?;
     }
-    let bytes = results::encode(&children, finals.iter().map(|(i, s)| (*i, s)));
+    let bytes = results::encode(&children, finals.iter().map(|(i, s)| (*i, s.as_ref())));
     let result = dir.result(open.name);
     fs::replace(fs, &result, &bytes).at("write", &result)?;
     match complete(spool, dir, open.name)? {

@@ -11,4 +11,5 @@ mod limits;
 mod server;
 mod tls;
 mod unix;
+#[path = "../common/work.rs"]
 mod work;

@@ -6,6 +6,7 @@
 //! | `s: text` | the same, an octet at a time |
 //! | `C: prefix` | reads one line, which must begin so |
 //! | `.` | reads content up to its lone dot |
+//! | `bdat` | reads `BDAT n LAST` and its n octets |
 //! | `alone` | what was read so far was all that came: one command a write |
 //! | `eof` | the client closes |
 //! | `close` | closes |
@@ -158,6 +159,11 @@ impl Connection {
             }
             _ => match step {
                 "." => while self.line().await.unwrap_or_else(|| panic!("connection {at}: end")) != "." {},
+                "bdat" => {
+                    let line = self.line().await.unwrap_or_default();
+                    let content = self.chunk(&line).await;
+                    assert!(content.is_some_and(|c| c.ends_with(b"\r\n")), "connection {at}: {line:?}");
+                }
                 "alone" => assert_eq!(String::from_utf8_lossy(&self.inbox), "", "connection {at}"),
                 "eof" => assert_eq!(self.line().await, None, "connection {at}"),
                 "close" => self.stream.shutdown().await.unwrap_or_default(),
@@ -190,6 +196,17 @@ impl Connection {
         }
     }
 
+    /// What follows `BDAT n LAST`; `None`: it is another line, or the client is gone.
+    async fn chunk(&mut self, line: &str) -> Option<Vec<u8>> {
+        let octets: usize = line.strip_prefix("BDAT ")?.strip_suffix(" LAST")?.parse().ok()?;
+        while self.inbox.len() < octets {
+            if self.read().await == 0 {
+                return None;
+            }
+        }
+        Some(self.inbox.drain(..octets).collect())
+    }
+
     async fn good(&mut self) {
         let mut messages = 0;
         while let Some(line) = self.line().await {
@@ -198,6 +215,13 @@ impl Connection {
                 "DATA" => {
                     self.send("354 go").await;
                     while self.line().await.unwrap_or_else(|| ".".into()) != "." {}
+                    messages += 1;
+                    self.send(&format!("250 2.0.0 Ok: queued as GOOD{messages:06}")).await;
+                }
+                "BDAT" => {
+                    if self.chunk(&line).await.is_none() {
+                        return;
+                    }
                     messages += 1;
                     self.send(&format!("250 2.0.0 Ok: queued as GOOD{messages:06}")).await;
                 }

@@ -14,13 +14,14 @@ use crate::infeed::verdict::{self, Context, Fate, Mta, Session, Verdict};
 impl<W: Work> Dialogue<W> {
     pub(super) async fn hear(&mut self, stage: Stage) -> Result<Heard, InfeedError> {
         let reply = self.wire.reply(stage).await?;
+        self.replies_due = self.replies_due.saturating_sub(1);
         let said = (reply.code >= 400 || stage == Stage::Content).then(|| reply.said());
         Ok(Heard { code: reply.code, said })
     }
 
     /// The verdict on a reply; the MTA's and the session's part are carried out, the rest is left.
     /// `Err`: close.
-    fn judge(
+    pub(super) fn judge(
         &mut self,
         stage: Stage,
         heard: &Heard,
@@ -72,6 +73,8 @@ impl<W: Work> Dialogue<W> {
             messages: self.messages,
             across_dot,
             shared_content: lent.transaction().shared_content,
+            xverp: lent.transaction().xverp.is_some(),
+            ..Context::default()
         };
         let mail = self.ask(Stage::Mail, 0).await.map_err(|e| (Stage::Mail, e))?;
         let mail = self.rule(lent, Stage::Mail, None, &mail, &context)?;
@@ -152,7 +155,7 @@ impl<W: Work> Dialogue<W> {
     }
 
     /// A 421 or a code out of place amid replies that decide nothing any more.
-    fn farewell(&mut self, stage: Stage, heard: &Heard) -> Result<(), (Stage, InfeedError)> {
+    pub(super) fn farewell(&mut self, stage: Stage, heard: &Heard) -> Result<(), (Stage, InfeedError)> {
         if heard.code == 421 && !self.rotate {
             return Err((stage, InfeedError::Said { stage, said: heard.said() }));
         }
@@ -163,34 +166,42 @@ impl<W: Work> Dialogue<W> {
         Ok(())
     }
 
-    /// The reply to the final dot.
-    pub(super) fn content_end(&mut self, mut lent: Lent<W>, heard: &Heard) -> Result<(), InfeedError> {
-        let said = heard.said();
-        let early = !self.wire.dot_is_written();
+    /// The reply to the final dot or, to the last `chunk`, to BDAT. `early`: it came before all of the
+    /// content was written.
+    pub(super) fn content_end(
+        &mut self,
+        mut lent: Lent<W>,
+        heard: Heard,
+        chunk: bool,
+        early: bool,
+    ) -> Result<(), InfeedError> {
         let context = Context {
             rcpts_accepted: lent.rcpts_accepted,
             messages: self.messages,
-            across_dot: false,
             shared_content: lent.transaction().shared_content,
+            chunk,
+            first_chunk: chunk && self.accepted == 0,
+            ..Context::default()
         };
-        if early && said.code < 400 {
+        if early && heard.code < 400 {
             // Taken before it was sent: this is no answer to it.
-            let Said { code, text } = said;
+            let Said { code, text } = heard.said();
             let error = InfeedError::Unexpected { stage: Stage::Content, code, text };
             self.count_loss(&mut lent, Stage::Content, &error);
             lent.settle();
             return Err(error);
         }
-        if (200..300).contains(&said.code) {
+        if (200..300).contains(&heard.code) {
             self.shared.succeeded(lent.transaction().recipients[0].token);
             self.probing = false;
             self.accepted += 1;
             self.cautious = false;
-            lent.accept(said);
+            lent.accept(heard.into_said());
             lent.settle();
             return Ok(());
         }
-        match self.judge(Stage::Content, heard, &context) {
+        let said = heard.said();
+        match self.judge(Stage::Content, &heard, &context) {
             Ok(verdict) => {
                 lent.decide(Stage::Content, verdict.fate, &said);
                 lent.settle();
@@ -210,7 +221,7 @@ impl<W: Work> Dialogue<W> {
 
     /// The connection is lost with `lent` in flight: settles it.
     pub(super) fn loss(&mut self, mut lent: Lent<W>, stage: Stage, error: InfeedError) -> Step<W> {
-        let verdict = verdict::on_loss(lent.content_begun && self.wire.dot_is_written());
+        let verdict = verdict::on_loss(lent.content_begun && self.wire.content_is_written(0));
         let sent_away = matches!(&error, InfeedError::Said { said, .. } if said.code == 421)
             && !matches!(stage, Stage::Data | Stage::Content);
         match verdict.fate {
@@ -225,7 +236,7 @@ impl<W: Work> Dialogue<W> {
 
     /// Not tried, unless this transaction has lost its connection too often: then deferred, with the
     /// error as the text, so that a message that kills every connection does not come back for ever.
-    fn count_loss(&mut self, lent: &mut Lent<W>, stage: Stage, error: &InfeedError) {
+    pub(super) fn count_loss(&mut self, lent: &mut Lent<W>, stage: Stage, error: &InfeedError) {
         if !lent.any_live() {
             return;
         }

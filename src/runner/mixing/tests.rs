@@ -1,7 +1,7 @@
 //! Simulated drains: chunks come from an offer as the spool makes it, a feeder keeps them in hand, and
 //! every window of 1,000 transactions is looked at.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use proptest::prelude::*;
 
