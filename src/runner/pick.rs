@@ -60,8 +60,8 @@ impl<O: Owner> Supply<O> {
             let left = left.min(job.first_left.unwrap_or(u64::MAX));
             let max = max.min(usize::try_from(left).unwrap_or(usize::MAX));
             let Some((handle, mut indices)) = job.take(hands, max) else { continue };
-            if by_mta {
-                job.part_with_odd_ones(hands, handle, &mut indices);
+            if by_mta && let Some(hand) = hands.get_mut(&handle) {
+                job.part_with_odd_ones(handle, hand, &mut indices);
             }
             job.start = line.served(place, indices.len());
             job.place = None;

@@ -5,8 +5,6 @@
 //! (see [`Xverp::suits`](crate::message::Xverp::suits)) is alone in its transaction, with its own sender.
 //! Which MTA takes a recipient is known only when it is picked, and so is what that MTA offers.
 
-use rustc_hash::FxHashMap;
-
 use super::hand::Hand;
 use super::supply::JobRun;
 
@@ -18,15 +16,8 @@ impl JobRun {
 
     /// Of recipients just taken, leaves those who may share a transaction, or the first alone; the others
     /// wait again, before all others.
-    pub fn part_with_odd_ones(
-        &mut self,
-        hands: &mut FxHashMap<u32, Hand>,
-        handle: u32,
-        indices: &mut Vec<u16>,
-    ) {
-        let (Some(xverp), Some(hand)) = (self.template.xverp(), hands.get_mut(&handle)) else {
-            panic!("chunk {handle} is of a job without XVERP, or not in hand")
-        };
+    pub fn part_with_odd_ones(&mut self, handle: u32, hand: &mut Hand, indices: &mut Vec<u16>) {
+        let Some(xverp) = self.template.xverp() else { panic!("chunk {handle} is of a job without XVERP") };
         let chunk = hand.chunk.clone();
         // what can't be read is put aside when its message is made
         let suits = |index: u16| {
