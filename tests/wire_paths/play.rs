@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use infeed::config::TlsMode;
-use infeed::infeed::{InfeedConfig, MtaState, Pool, Stage, TlsConfig, Transaction};
+use infeed::infeed::{InfeedConfig, MtaState, MtaStatus, Pool, Stage, TlsConfig, Transaction};
 use infeed::message::{Content, wire_encode};
 use tokio::net::TcpListener;
 
@@ -211,8 +211,10 @@ impl Play {
         let resumes = async {
             let mut changed = pool.changed();
             loop {
-                let paused = changed.wait_for(|s| matches!(s.state, MtaState::Paused { .. })).await;
-                assert!(paused.is_ok(), "{what}");
+                let is_paused = |s: &MtaStatus| matches!(s.state, MtaState::Paused { .. });
+                // What is waited for is borrowed: not while it is changed.
+                let paused = changed.wait_for(is_paused).await.is_ok();
+                assert!(paused, "{what}");
                 pool.resume();
             }
         };
@@ -233,7 +235,10 @@ impl Play {
         for (token, words) in tokens.iter().zip(&attempts) {
             let accepted = words.matches("accepted").count();
             let took = taken.recipients.get(token).copied().unwrap_or(0);
-            assert!(accepted <= took && took <= accepted + doubts(words), "{what}: {token} {words:?}, took {took}");
+            assert!(
+                accepted <= took && took <= accepted + doubts(words),
+                "{what}: {token} {words:?}, took {took}"
+            );
         }
         let recipients_max = MESSAGES.iter().map(|m| m.len()).max().unwrap_or(0);
         let in_doubt: usize = attempts.iter().map(doubts).sum();

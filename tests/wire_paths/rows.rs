@@ -42,7 +42,10 @@ pub const ROWS: &[Row] = &[
         faults: &[(On::All, Stage::Mail)],
         ..row("MAIL: 5xx")
     },
-    Row { acts: &[(Mail(3), Say("452 4.3.1 Insufficient system storage"), 1)], ..row("MAIL: Postfix's disk") },
+    Row {
+        acts: &[(Mail(3), Say("452 4.3.1 Insufficient system storage"), 1)],
+        ..row("MAIL: Postfix's disk")
+    },
     Row { acts: &[(Mail(3), Say("452 4.4.5 Insufficient disk space"), 2)], ..row("MAIL: sendmail's disk") },
     Row {
         acts: &[(Mail(3), Say("450 4.7.1 Error: too much mail from 127.0.0.1"), 1)],
@@ -124,11 +127,7 @@ pub const ROWS: &[Row] = &[
         but: &[(On::All, &[3], "deferred 451 at RCPT")],
         ..row("RCPT: 4xx")
     },
-    Row {
-        acts: ALL_REFUSED,
-        but: &[(On::All, THREE, "refused 550 at RCPT")],
-        ..row("RCPT: all refused")
-    },
+    Row { acts: ALL_REFUSED, but: &[(On::All, THREE, "refused 550 at RCPT")], ..row("RCPT: all refused") },
     Row {
         acts: ALL_REFUSED,
         but: &[(On::All, THREE, "refused 550 at RCPT")],
