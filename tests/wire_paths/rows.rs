@@ -39,6 +39,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         acts: &[(Mail(3), Say("550 5.1.8 no such sender"), 1)],
+        but: &[(On::All, THREE, "")],
         faults: &[(On::All, Stage::Mail)],
         ..row("MAIL: 5xx")
     },
@@ -177,6 +178,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         acts: &[(Data(3), Say("554 5.7.1 no"), 1)],
+        but: &[(On::Data, THREE, "")],
         faults: &[(On::Data, Stage::Data)],
         ..row("DATA: 5xx")
     },
@@ -228,6 +230,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         acts: &[(End(3), Say("554 5.7.1 spam"), 1)],
+        but: &[(On::All, THREE, "")],
         faults: &[(On::All, Stage::Content)],
         changes: Changes { shared: true, ..PLAIN },
         ..row("end: 5xx to shared content")
@@ -270,12 +273,7 @@ pub const ROWS: &[Row] = &[
     },
     // what the MTA does not offer
     Row {
-        changes: Changes {
-            missing: "8BITMIME",
-            prepare: |t| t.content.eight_bit = true,
-            once: true,
-            ..PLAIN
-        },
+        changes: Changes { missing: "8BITMIME", prepare: |t| t.content.eight_bit = true, ..PLAIN },
         but: &[(On::All, THREE, "")],
         faults: &[(On::All, Stage::Mail)],
         ..row("no 8BITMIME for content that needs it")
