@@ -95,12 +95,12 @@ async fn by_data_grouped_across_the_dot() {
 
 #[tokio::test]
 async fn by_bdat_one_message_at_a_time() {
-    into_postfix(|config| config.pipelining_depth_max = 1, &[], false).await;
+    into_postfix(|config| (config.chunking, config.pipelining_depth_max) = (true, 1), &[], false).await;
 }
 
 #[tokio::test]
 async fn by_bdat_four_messages_in_a_group() {
-    into_postfix(|config| config.pipelining_depth_max = 4, &[], false).await;
+    into_postfix(|config| (config.chunking, config.pipelining_depth_max) = (true, 4), &[], false).await;
 }
 
 #[tokio::test]
@@ -115,5 +115,5 @@ async fn with_xverp_by_data() {
 
 #[tokio::test]
 async fn with_xverp_by_bdat_in_groups() {
-    into_postfix(|config| config.pipelining_depth_max = 4, &[], true).await;
+    into_postfix(|config| (config.chunking, config.pipelining_depth_max) = (true, 4), &[], true).await;
 }

@@ -119,7 +119,7 @@ async fn replies_before_it_reads_on(chunking: bool) {
     };
     let mut config = config(&address);
     config.recipients_per_transaction_max = usize::MAX;
-    config.pipelining_depth_max = 4;
+    (config.chunking, config.pipelining_depth_max) = (chunking, 4);
     let list = drain(config, List::new((0..5).map(|n| many(n * 4_000)))).await;
     server.await.unwrap();
     let word = if chunking { "accepted BIG" } else { "refused 550 at RCPT" };

@@ -87,7 +87,8 @@ pub fn compile(raw: &[u8], o: &CompileOptions<'_>) -> Result<Template, MessageEr
         Piece::PartHeader { as_is, .. } => as_is.eight_bit(),
         _ => false,
     });
-    let size_hint = pieces.iter().map(|piece| if let Piece::Static(piece) = piece { piece.len() } else { 200 });
+    let size_hint =
+        pieces.iter().map(|piece| if let Piece::Static(piece) = piece { piece.len() } else { 200 });
     let size_hint = size_hint.sum::<usize>() + parts.iter().map(MergedPart::static_len).sum::<usize>();
     let sender = match o.verp {
         Some(pattern) => Sender::Verp(Verp::parse(pattern, o.job)?),

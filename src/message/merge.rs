@@ -155,9 +155,9 @@ impl Merge {
         let name = format!("{number} of {}", whole.name);
         let plain = Plain::parse(source, &self.columns.index);
         let id = TemplateId { name, place: whole.place.clone(), plain, html: whole.html };
-        self.parts.add_template_owned(id.name.clone(), source.to_owned()).map_err(|e| {
-            MessageError::Template { place: id.place.clone(), reason: describe(&e) }
-        })?;
+        self.parts
+            .add_template_owned(id.name.clone(), source.to_owned())
+            .map_err(|e| MessageError::Template { place: id.place.clone(), reason: describe(&e) })?;
         Ok(id)
     }
 

@@ -10,9 +10,9 @@ use memchr::memmem::Finder;
 use super::codec::{Charset, Transfer, base64_encode, qp_encode};
 use super::error::{MessageError, RenderError};
 use super::header::LINE_OCTETS_MAX;
+use super::lines;
 use super::merge::{Context, Merge, TemplateId};
 use super::mime::{TextPart, content_type};
-use super::lines;
 use super::wire::{WirePiece, WireWriter, line_of};
 
 /// What tells a template from text.
@@ -99,8 +99,7 @@ impl MergedPart {
             .map(|boundary| Finder::new(&[b"--", boundary.as_slice()].concat()).into_owned())
             .collect();
         let (stretches, static_eight_bit) = (Vec::new(), false);
-        let mut part =
-            MergedPart { template, transfer, charset, delimiters, stretches, static_eight_bit };
+        let mut part = MergedPart { template, transfer, charset, delimiters, stretches, static_eight_bit };
         if transfer != Transfer::Base64 && cuts.iter().any(|cut| cut.is_static) {
             part.stretches = part.stretch(&text, &cuts, merge)?;
         }
@@ -151,7 +150,12 @@ impl MergedPart {
     }
 
     /// Renders and encodes; `buffer` is scratch.
-    pub fn render(&self, merge: &Merge, context: &Context<'_>, buffer: &mut Vec<u8>) -> Result<Body, RenderError> {
+    pub fn render(
+        &self,
+        merge: &Merge,
+        context: &Context<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Body, RenderError> {
         match self.render_stretches(merge, context, buffer) {
             Some(body) => Ok(body),
             // whatever is wrong with it, it is told of the whole

@@ -13,9 +13,8 @@ use super::header::Run;
 use super::template::RecipientView;
 
 /// Names that are no columns to the engine.
-const RESERVED: [&str; 12] = [
-    "true", "True", "false", "False", "none", "None", "not", "self", "loop", "super", "caller", "row",
-];
+const RESERVED: [&str; 12] =
+    ["true", "True", "false", "False", "none", "None", "not", "self", "loop", "super", "caller", "row"];
 
 /// A template of text and names.
 #[derive(Debug, Clone)]

@@ -225,7 +225,10 @@ impl Chunk {
     pub fn address(&self, i: usize) -> std::result::Result<&str, &'static str> {
         self.readable(i)?;
         let mut d = Dec(&self.record(i)[RECORD_HEAD..]);
-        d.u16().and_then(|text| d.take(usize::from(text))).and_then(|_| d.str16()).ok_or("its record ends too early")
+        d.u16()
+            .and_then(|text| d.take(usize::from(text)))
+            .and_then(|_| d.str16())
+            .ok_or("its record ends too early")
     }
 
     /// What was known of the recipient at `i < len()`; nothing, when its record is damaged.

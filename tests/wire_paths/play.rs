@@ -181,7 +181,7 @@ impl Play {
 
     fn config(&self, address: &str, dir: &std::path::Path) -> InfeedConfig {
         let mut config = config(address);
-        config.pipelining_depth_max = self.path.depth();
+        (config.chunking, config.pipelining_depth_max) = (true, self.path.depth());
         config.timeouts.quit_ms = 5_000;
         if self.row.changes.hangs {
             config.timeouts.mail_ms = 2_000;
