@@ -15,7 +15,7 @@ use infeed::message::{CompileOptions, RecipientView, Template, wire_encode};
 use infeed::slice::XxRange;
 use infeed::spool::chunk::{Chunk, ChunkHeader, ChunkWriter, RecipientState};
 use infeed::spool::fs::RealFs;
-use infeed::spool::journal::{JournalWriter, Record};
+use infeed::spool::journal::JournalWriter;
 use infeed::spool::owner::DirOwner;
 use infeed::spool::results::Settled;
 use infeed::spool::{DirSpool, JobId, Outcome, Settings, Spool};
@@ -154,15 +154,13 @@ fn outcome(index: u16) -> Settled {
     }
 }
 
-/// What one transaction writes: handed out, then its outcomes; to a file that is not synced.
+/// What one transaction writes: outcomes, and that the next one is handed out; to a file that is not synced.
 fn journal(criterion: &mut Criterion) -> Result<(), Failure> {
     let folder = tempfile::tempdir()?;
     let mut group = criterion.benchmark_group("journal");
     for (name, recipients) in [("append_1", 1), ("append_50", RECIPIENTS as u16)] {
-        let handed = [Record::Handed { handle: 1, indices: (0..recipients).collect() }];
-        let outcomes: Vec<Record> = (0..recipients)
-            .map(|index| Record::Outcome { handle: 1, index, settled: outcome(index) })
-            .collect();
+        let handed: Vec<u16> = (0..recipients).collect();
+        let outcomes: Vec<(u16, Settled)> = handed.iter().map(|&index| (index, outcome(index))).collect();
         let dir = folder.path().join(name);
         std::fs::create_dir(&dir)?;
         let mut writer = JournalWriter::create(Arc::new(RealFs), &dir, ALL, 1, 16 << 20, "bench")?;
@@ -174,8 +172,11 @@ fn journal(criterion: &mut Criterion) -> Result<(), Failure> {
                     if writer.is_full() {
                         writer.rotate(&mut std::iter::empty())?;
                     }
-                    writer.append(&handed)?;
-                    writer.append(&outcomes)
+                    for (index, outcome) in &outcomes {
+                        writer.note_outcome(1, *index, outcome);
+                    }
+                    writer.note_handed(1, &handed);
+                    writer.flush()
                 };
                 failed = step().err().or(failed.take());
             });

@@ -20,7 +20,14 @@ const QUEUE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Every line that can't be told from the end of a message, or from a stuffed one.
 fn content(n: u64) -> Vec<u8> {
-    format!("Subject: {n}\r\n\r\n.\r\n..\r\n.dot\r\nbody of {n}\r\n{}", "x\r\n".repeat(n as usize)).into_bytes()
+    format!("Subject: {n}\r\n\r\n.\r\n..\r\n.dot\r\nbody of {n}\r\n{}", "x\r\n".repeat(n as usize))
+        .into_bytes()
+}
+
+/// Behind the header, to which Postfix adds.
+fn body(content: &[u8]) -> Vec<u8> {
+    let end = content.windows(4).position(|w| w == b"\r\n\r\n");
+    content[end.unwrap_or(0)..].to_vec()
 }
 
 /// Message `n` to two people, one of whom is refused every tenth time.
@@ -65,21 +72,20 @@ async fn into_postfix(change: impl FnOnce(&mut InfeedConfig), extra: &[&str], xv
                 true => format!("list+{}@x.example", rcpt.address.replace('@', "=")),
                 false => "list@x.example".to_owned(),
             };
-            expected.insert(rcpt.address, (sender, content(n)));
+            expected.insert(rcpt.address, (sender, body(&content(n))));
         }
     }
     assert_eq!(ids.len() as u64, MESSAGES, "one queue file a message");
     let mut delivered = BTreeMap::new();
     for received in receiver.received() {
-        // Postfix puts its own header first.
-        let subject = received.content.windows(9).position(|w| w == b"Subject: ");
-        let content = received.content[subject.unwrap_or(0)..].to_vec();
+        let body = body(&received.content);
         for recipient in received.recipients {
-            let twice = delivered.insert(recipient.clone(), (received.sender.clone(), content.clone()));
+            let twice = delivered.insert(recipient.clone(), (received.sender.clone(), body.clone()));
             assert_eq!(twice, None, "{recipient} twice");
         }
     }
-    assert!(delivered == expected, "{} delivered, {} accepted", delivered.len(), expected.len());
+    let same = delivered.iter().zip(&expected).position(|(d, e)| d != e);
+    assert_eq!((delivered.len(), same), (expected.len(), None));
 }
 
 #[tokio::test]

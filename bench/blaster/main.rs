@@ -162,5 +162,4 @@ fn blast(asked: &Asked, tally: &mut Tally) -> Result<(), Failure> {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

@@ -26,7 +26,9 @@ pub struct Commands {
 pub enum Ending {
     Data,
     /// BDAT with the last and only chunk, of so many octets (RFC 3030).
-    Bdat { octets: usize },
+    Bdat {
+        octets: usize,
+    },
 }
 
 impl Commands {

@@ -30,7 +30,14 @@ fn transaction(addresses: &[&str]) -> Transaction {
         addresses.iter().zip(0..).map(|(a, token)| Rcpt { token, address: (*a).to_owned() }).collect();
     let wire = Bytes::from_static(b"hi\r\n");
     let content = Content { wire, size_octets: 4, eight_bit: false, utf8_headers: false };
-    Transaction { sender: "s@x.example".into(), xverp: None, recipients, content, dsn: None, shared_content: false }
+    Transaction {
+        sender: "s@x.example".into(),
+        xverp: None,
+        recipients,
+        content,
+        dsn: None,
+        shared_content: false,
+    }
 }
 
 fn all() -> Capabilities {

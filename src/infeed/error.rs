@@ -62,6 +62,20 @@ pub enum InfeedError {
     NoRecord(#[from] NoRecord),
 }
 
+impl InfeedError {
+    /// The MTA closed the connection; with something of ours unread that is a reset.
+    pub(super) fn is_end(&self) -> bool {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        match self {
+            Self::Closed { .. } => true,
+            Self::Io { source, .. } => {
+                matches!(source.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// What is wrong with the MTA's certificate, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateFault {

@@ -7,7 +7,7 @@
 //! | `connection` | one infeed's life: connect, drain, rotate, reconnect |
 //! | `handshake` | connect, greeting, EHLO; then, as the settings ask: |
 //! | `tls`, `auth` | STARTTLS or implicit TLS, verified; AUTH PLAIN and LOGIN |
-//! | `dialogue` | the exchange, pipelined or in lock step |
+//! | `dialogue` | the exchange, pipelined or in lock step; by BDAT where that is offered |
 //! | `verdict` | ALL failure policy: what a reply or a lost connection means |
 //! | `streak` | the refusal breaker's counter |
 //! | `state` | what the infeeds of one MTA know together: holds, limits learned, who may connect |

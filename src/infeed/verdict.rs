@@ -233,9 +233,7 @@ fn at_mail(said: &Said, context: &Context) -> Verdict {
     match said.code {
         200..300 => GO,
         503 if context.across_dot => verdict(Session::Go, Fate::Again, Mta::LearnNoGroupAcrossDot),
-        501 | 503 | 504 | 555 if context.xverp => {
-            verdict(Session::Cautious, Fate::NotTried, Mta::LearnNoXverp)
-        }
+        501 | 504 | 555 if context.xverp => verdict(Session::Cautious, Fate::NotTried, Mta::LearnNoXverp),
         // Out of sequence elsewhere: the two ends disagree about where they are.
         503 => UNEXPECTED,
         530 | 535 => verdict(Session::Close, Fate::NotTried, Mta::Pause),

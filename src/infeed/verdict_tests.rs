@@ -375,7 +375,8 @@ fn what_follows_in_a_group_is_in_doubt_unless_unwritten_or_refused() {
 #[test]
 fn after_a_session_limit_the_rest_of_the_group_teaches_nothing() {
     let rotating = Context { rotating: true, across_dot: true, chunk: true, ..MIDST };
-    for (code, text) in [(421, "too many messages in this connection"), (503, "no"), (450, "4.7.1 too much mail")]
+    for (code, text) in
+        [(421, "too many messages in this connection"), (503, "no"), (450, "4.7.1 too much mail")]
     {
         judged(&[(Stage::Mail, code, text, Session::Rotate, Fate::NotTried, Mta::Fine)], &rotating);
     }
@@ -384,7 +385,7 @@ fn after_a_session_limit_the_rest_of_the_group_teaches_nothing() {
 #[test]
 fn an_xverp_that_was_offered_and_is_refused_is_learned() {
     let xverp = Context { xverp: true, ..MIDST };
-    for code in [501, 503, 504, 555] {
+    for code in [501, 504, 555] {
         judged(&[(Stage::Mail, code, "no", Session::Cautious, Fate::NotTried, Mta::LearnNoXverp)], &xverp);
     }
     judged(&[(Stage::Mail, 550, "no", Session::Cautious, Fate::JobFault, Mta::Fine)], &xverp);

@@ -256,8 +256,7 @@ impl Wire {
         for may_go_well in due {
             match timeout_at(until, self.reply(stage)).await {
                 Ok(Ok(reply)) if reply.code >= 400 || may_go_well => (),
-                Ok(Err(InfeedError::Closed { .. })) => return true,
-                Ok(Err(InfeedError::Io { source, .. })) => return is_end(&source),
+                Ok(Err(error)) => return error.is_end(),
                 _ => return false,
             }
         }
@@ -324,12 +323,6 @@ impl Wire {
         let start = i.checked_sub(1).map_or(0, |before| commands.ends[before]);
         self.queue(stage, None, &commands.octets[start..commands.ends[i]])
     }
-}
-
-/// The other end closed; with something of ours unread that is a reset.
-fn is_end(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 /// The parts of the group that are still to be written, in order; how many there are.

@@ -107,7 +107,10 @@ fn claim_next(owner: &DirOwner, job: &JobId) -> Result<Option<Claimed>> {
 }
 
 fn hand_out(owner: &DirOwner, c: &Claimed, i: u16) -> std::result::Result<(), String> {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(owner.hand_out(&[(c.handle, vec![i])]))
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(owner.hand_out(&[(c.handle, vec![i])]))
 }
 
 /// A tiny runner: sends every due recipient to `sent`, and defers those that `defer` names the first time.

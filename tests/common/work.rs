@@ -16,6 +16,8 @@ pub struct List {
     changed: Notify,
     /// What is not tried is lent again.
     again: bool,
+    /// It keeps its place then; a message that is the job's fault is not lent again.
+    in_order: bool,
     /// `next` waits for more instead of giving `None`.
     endless: bool,
     /// `hand_out` panics, or fails, so many times.
@@ -39,6 +41,11 @@ impl List {
 
     pub fn again(self) -> Self {
         Self { again: true, ..self }
+    }
+
+    /// As [`List::again`], in the order of the first recipients, and not after a fault of the job.
+    pub fn again_in_order(self) -> Self {
+        Self { again: true, in_order: true, ..self }
     }
 
     pub fn endless(self) -> Self {
@@ -144,8 +151,12 @@ impl Work for List {
         let mut left = settlement.transaction.clone();
         let mut results = settlement.results.iter();
         left.recipients.retain(|_| matches!(results.next(), Some(RcptResult::NotTried)));
-        if self.again && !left.recipients.is_empty() {
-            held.waiting.push_back(left);
+        let is_fault = self.in_order && settlement.job_fault.is_some();
+        if self.again && !left.recipients.is_empty() && !is_fault {
+            let first = left.recipients[0].token;
+            let later = held.waiting.iter().position(|t| self.in_order && t.recipients[0].token > first);
+            let place = later.unwrap_or(held.waiting.len());
+            held.waiting.insert(place, left);
         }
         held.settled.push(settlement);
         drop(held);
@@ -197,7 +208,7 @@ pub fn config(address: &str) -> InfeedConfig {
 pub async fn drain(config: InfeedConfig, list: List) -> Arc<List> {
     let list = Arc::new(list);
     let pool = Pool::start(config, list.clone());
-    if tokio::time::timeout(Duration::from_secs(8), pool.finished()).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(60), pool.finished()).await.is_err() {
         panic!("the drain hangs: {:?}, settled {:?}", pool.status(), list.words());
     }
     let report = pool.stop(Duration::ZERO).await;

@@ -12,4 +12,5 @@ mod server;
 mod tls;
 mod unix;
 #[path = "../common/work.rs"]
+#[allow(dead_code, reason = "not all of it is used here")]
 mod work;

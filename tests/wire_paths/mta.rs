@@ -91,7 +91,8 @@ impl Mta {
             let mta = self.clone();
             tokio::spawn(async move {
                 let Some(stream) = mta.secured(stream).await else { return };
-                let session = Session { mta: &mta, stream, inbox: Vec::new(), at: 0, mail: None, rcpts: Vec::new() };
+                let session =
+                    Session { mta: &mta, stream, inbox: Vec::new(), at: 0, mail: None, rcpts: Vec::new() };
                 session.run().await;
             });
         }
@@ -167,6 +168,9 @@ impl Session<'_> {
 
     /// The reply of this place: the code that was said.
     async fn reply(&mut self, at: At, right: &str) -> Result<u16, Over> {
+        if self.mta.lock_step && self.inbox.len() > self.at {
+            self.mta.wrong(format!("{at:?}: more than one command came"));
+        }
         match self.mta.act(at) {
             None => self.say(right).await,
             Some(Does::Say(text)) => self.say(text).await,
@@ -298,7 +302,10 @@ impl Session<'_> {
 
     async fn ended(&mut self, number: u64, content: &[u8]) -> Result<(), Over> {
         if !content.is_empty() && content != self.mta.contents[&number] {
-            self.mta.wrong(format!("message {number} came as {:?}", String::from_utf8_lossy(&content[..content.len().min(200)])));
+            self.mta.wrong(format!(
+                "message {number} came as {:?}",
+                String::from_utf8_lossy(&content[..content.len().min(200)])
+            ));
         }
         let right = match self.rcpts.is_empty() {
             true => "554 5.5.1 no valid recipients".to_owned(),
@@ -329,9 +336,6 @@ impl Session<'_> {
     }
 
     async fn say(&mut self, text: &str) -> Result<u16, Over> {
-        if self.mta.lock_step && self.inbox.len() > self.at {
-            self.mta.wrong(format!("before {text:?} came more than was asked for"));
-        }
         let octets = format!("{}\r\n", text.replace('|', "\r\n"));
         let pieces = if self.mta.split { 1 } else { octets.len() };
         for piece in octets.as_bytes().chunks(pieces) {

@@ -39,10 +39,14 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         acts: &[(Mail(3), Say("550 5.1.8 no such sender"), 1)],
+        but: &[(On::All, THREE, "")],
         faults: &[(On::All, Stage::Mail)],
         ..row("MAIL: 5xx")
     },
-    Row { acts: &[(Mail(3), Say("452 4.3.1 Insufficient system storage"), 1)], ..row("MAIL: Postfix's disk") },
+    Row {
+        acts: &[(Mail(3), Say("452 4.3.1 Insufficient system storage"), 1)],
+        ..row("MAIL: Postfix's disk")
+    },
     Row { acts: &[(Mail(3), Say("452 4.4.5 Insufficient disk space"), 2)], ..row("MAIL: sendmail's disk") },
     Row {
         acts: &[(Mail(3), Say("450 4.7.1 Error: too much mail from 127.0.0.1"), 1)],
@@ -124,11 +128,7 @@ pub const ROWS: &[Row] = &[
         but: &[(On::All, &[3], "deferred 451 at RCPT")],
         ..row("RCPT: 4xx")
     },
-    Row {
-        acts: ALL_REFUSED,
-        but: &[(On::All, THREE, "refused 550 at RCPT")],
-        ..row("RCPT: all refused")
-    },
+    Row { acts: ALL_REFUSED, but: &[(On::All, THREE, "refused 550 at RCPT")], ..row("RCPT: all refused") },
     Row {
         acts: ALL_REFUSED,
         but: &[(On::All, THREE, "refused 550 at RCPT")],
@@ -178,6 +178,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         acts: &[(Data(3), Say("554 5.7.1 no"), 1)],
+        but: &[(On::Data, THREE, "")],
         faults: &[(On::Data, Stage::Data)],
         ..row("DATA: 5xx")
     },
@@ -229,6 +230,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         acts: &[(End(3), Say("554 5.7.1 spam"), 1)],
+        but: &[(On::All, THREE, "")],
         faults: &[(On::All, Stage::Content)],
         changes: Changes { shared: true, ..PLAIN },
         ..row("end: 5xx to shared content")
@@ -271,12 +273,7 @@ pub const ROWS: &[Row] = &[
     },
     // what the MTA does not offer
     Row {
-        changes: Changes {
-            missing: "8BITMIME",
-            prepare: |t| t.content.eight_bit = true,
-            once: true,
-            ..PLAIN
-        },
+        changes: Changes { missing: "8BITMIME", prepare: |t| t.content.eight_bit = true, ..PLAIN },
         but: &[(On::All, THREE, "")],
         faults: &[(On::All, Stage::Mail)],
         ..row("no 8BITMIME for content that needs it")

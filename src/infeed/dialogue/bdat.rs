@@ -9,7 +9,7 @@
 //! Guarantees and errors as in `dialogue`; what a lost connection leaves of a group is `verdict`'s to say.
 
 use std::collections::VecDeque;
-use std::iter::repeat_n;
+use std::iter::{once, repeat_n};
 
 use bytes::Bytes;
 
@@ -151,12 +151,7 @@ impl<W: Work> Dialogue<W> {
 
     /// The replies to transaction `k`, the first of `group`: it is settled and gone, or an error left it
     /// there, unless its own end was answered.
-    async fn chunk(
-        &mut self,
-        group: &mut VecDeque<Lent<W>>,
-        k: usize,
-        reset: bool,
-    ) -> Result<(), Broken> {
+    async fn chunk(&mut self, group: &mut VecDeque<Lent<W>>, k: usize, reset: bool) -> Result<(), Broken> {
         if reset {
             let heard = self.hear(Stage::Mail).await.map_err(|e| (Stage::Mail, e))?;
             self.reset_answered(&heard).map_err(|e| (Stage::Mail, e))?;
@@ -277,19 +272,25 @@ impl<W: Work> Dialogue<W> {
     ) -> Step<W> {
         let first = count - group.len();
         let any_written = (first..count).any(|k| self.wire.content_is_written(k));
-        let said = matches!(error, InfeedError::Said { .. });
-        let refused = said && any_written && {
-            let behind = || group.iter().skip(usize::from(!answered)).map(|lent| lent.rcpts_sent + 2);
-            let rest = self.replies_due.saturating_sub(behind().map(|refusals| 1 + refusals).sum());
-            // RSET is no refusal, and no promise.
-            let each = behind().flat_map(|refusals| std::iter::once(true).chain(repeat_n(false, refusals)));
-            self.wire.refuses_the_rest(stage, repeat_n(false, rest).chain(each)).await
-        };
+        let refused = any_written
+            && match &error {
+                InfeedError::Said { .. } => {
+                    let behind = || group.iter().skip(usize::from(!answered)).map(|lent| lent.rcpts_sent + 2);
+                    let rest = self.replies_due.saturating_sub(behind().map(|refusals| 1 + refusals).sum());
+                    // RSET is no refusal, and no promise.
+                    let each = behind().flat_map(|refusals| once(true).chain(repeat_n(false, refusals)));
+                    self.wire.refuses_the_rest(stage, repeat_n(false, rest).chain(each)).await
+                }
+                // It closes after it has said that it takes no more messages.
+                error => self.rotate && error.is_end(),
+            };
         for (k, mut lent) in (first..count).zip(group.drain(..)) {
             match verdict::rest_of_group(self.wire.content_is_written(k), refused) {
                 Fate::InDoubt => lent.doubt(&error.to_string()),
                 // What the MTA may have choked on.
-                _ if k == first && !answered && fate == Fate::Lost => self.count_loss(&mut lent, stage, &error),
+                _ if k == first && !answered && fate == Fate::Lost => {
+                    self.count_loss(&mut lent, stage, &error)
+                }
                 _ => lent.not_tried(),
             }
             lent.settle();
