@@ -28,7 +28,7 @@ SETTINGS = [
 # One queue file is many deliveries, and there are always enough of them.
 SETTINGS_OF_MANY = [
     # Little is active, and the brake of what comes in is firm: the queue is bounded.
-    "qmgr_message_active_limit = 200",
+    "qmgr_message_active_limit = 50",
     "in_flow_delay = 10s",
     # Few smtp(8) that are busy cost less CPU than twenty that wait for one lock.
     "default_destination_concurrency_limit = 4",
@@ -36,6 +36,8 @@ SETTINGS_OF_MANY = [
     # The sink is one destination, and is no sign of trouble.
     "qmgr_clog_warn_time = 0",
 ]
+# The largest transactions: what Postfix takes for a message it takes once for all of them.
+ENGINE_OF_MANY = ["mta.recipients_per_transaction_max=500"]
 
 
 def run(bench):
@@ -53,13 +55,20 @@ def run(bench):
          "cores of others"],
         [run.row() for run in done],
         f"Counted in the sink's ledger. Queue: messages in Postfix's incoming, active and deferred folders, on "
-        f"{done[0].file_system}. Beside Postfix's defaults: {'; '.join(settings(bench))}; for verp also "
-        f"{'; '.join(SETTINGS_OF_MANY)}. ",
+        f"{done[0].file_system}. {' '.join(of_content(bench, content) for content in contents)} ",
     )
 
 
-def settings(bench, content=None):
+def of_content(bench, content):
+    return f"{content}: {'; '.join(settings(bench, content))}; infeed: {', '.join(engine(bench, content)) or 'defaults'}."
+
+
+def settings(bench, content):
     return SETTINGS + (SETTINGS_OF_MANY if content == "verp" else []) + (bench.asked.postfix or [])
+
+
+def engine(bench, content):
+    return (ENGINE_OF_MANY if content == "verp" else []) + (bench.asked.set or [])
 
 
 class Deliveries:
@@ -100,7 +109,7 @@ class Deliveries:
         """Drains, and looks once a second, until all have arrived or nothing does for a minute."""
         argv = [self.bench.infeed, "drain", "--spool", spool, "--mta", self.postfix.address, "--json", "--quiet"]
         argv += ["--connections", self.connections]
-        for setting in self.bench.asked.set or []:
+        for setting in engine(self.bench, self.content):
             argv += ["--set", setting]
         self.drain = self.bench.start(argv)
         self.delivered, moved = 0, time.monotonic()
