@@ -26,14 +26,16 @@ pub fn cut(source: &str) -> Vec<Cut> {
     if source.contains('\r') || trims.iter().any(|mark| source.contains(mark)) {
         return vec![Cut { range: 0..source.len(), is_static: false }];
     }
-    let marked = match expressions(source) {
+    let mut marked = match expressions(source) {
         Some(marked) => marked,
-        None => from_first_to_last(source),
+        None => Vec::from([from_first_to_last(source)]),
     };
+    // nothing at the end, which ends the lines before it
+    marked.push(source.len()..source.len());
     let mut cuts = Vec::new();
     let mut at = 0;
     let mut merged_from = 0;
-    for lines in marked.iter().map(|range| whole_lines(source, range)).chain([source.len()..source.len()]) {
+    for lines in marked.iter().map(|range| whole_lines(source, range)) {
         if lines.start >= at + STATIC_OCTETS_MIN {
             push(&mut cuts, merged_from..at, false);
             push(&mut cuts, at..lines.start, true);
@@ -90,12 +92,12 @@ fn expressions(source: &str) -> Option<Vec<Range<usize>>> {
 }
 
 /// From the first mark that opens something to the last that closes.
-fn from_first_to_last(source: &str) -> Vec<Range<usize>> {
+fn from_first_to_last(source: &str) -> Range<usize> {
     let first = ["{{", "{%", "{#"].iter().filter_map(|mark| source.find(mark)).min();
     let last = ["}}", "%}", "#}"].iter().filter_map(|mark| source.rfind(mark)).max();
     match (first, last) {
-        (Some(first), Some(last)) if first < last + 2 => vec![first..last + 2],
-        _ => vec![0..source.len()],
+        (Some(first), Some(last)) if first < last + 2 => first..last + 2,
+        _ => 0..source.len(),
     }
 }
 
