@@ -40,7 +40,7 @@ pub struct InfeedConfig {
     pub group_across_dot: bool,
     /// Send content by BDAT where CHUNKING and PIPELINING are offered.
     pub chunking: bool,
-    /// Messages that one BDAT group holds, at most: 1 to [`PIPELINING_DEPTH_MAX`]; what a lost connection
+    /// Messages that one BDAT group holds, at most: 1 to 4; what a lost connection
     /// leaves in doubt grows with it.
     pub pipelining_depth_max: usize,
     /// Let transactions ask for XVERP where it is offered.

@@ -105,7 +105,7 @@ impl<'a> Reply<'a> {
         })
     }
 
-    /// The reply as the report shows it: one printable line of at most [`SAID_TEXT_OCTETS_MAX`] octets.
+    /// The reply as the report shows it: one printable line of at most 512 octets.
     /// The enhanced code that each line of a multi-line reply repeats is kept once.
     pub fn said(&self) -> Said {
         let mut text = String::with_capacity(self.raw.len().min(SAID_TEXT_OCTETS_MAX));

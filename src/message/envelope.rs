@@ -129,7 +129,7 @@ impl Xverp {
         fits.then(|| Self { sender: format!("{list}@{host}"), delimiters })
     }
 
-    /// The MTA makes the very sender that [`Verp::sender`] makes. Not so where octets are escaped, where
+    /// The MTA makes the very sender that `Verp::sender` makes. Not so where octets are escaped, where
     /// the address on the wire differs from the one here (IDN), where an MTA might read more into a local
     /// part than stands there (`%`, `!`, quotes), or where the sender is too long to be one.
     pub fn suits(&self, recipient: &str) -> bool {
