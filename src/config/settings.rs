@@ -109,7 +109,7 @@ settings! {
         /// Send content by BDAT (RFC 3030) where the MTA offers CHUNKING and PIPELINING.
         ///
         /// Several messages then go in one write, and all of them are in doubt when a connection is lost. Into
-        /// Postfix it gained nothing over DATA, into a sink a quarter (docs/wire.md): so it is off. An MTA that
+        /// Postfix it gained nothing over DATA, into a sink a quarter (docs/performance.md): so it is off. An MTA that
         /// offers BDAT and refuses it gets DATA.
         chunking: bool = false, Bound::Any;
         /// Messages that go out in one group by BDAT before their replies are awaited, at most.

@@ -1,9 +1,10 @@
 //! The exchange on one established session: transactions in, settlements out.
 //!
 //! Where PIPELINING is offered a message costs one write and one wait: `[content . MAIL RCPT… DATA]`.
-//! With CHUNKING too, several messages do (`bdat`). Else lock step: one command a write. Without BDAT content
-//! never precedes its 354. Every reply of a group is read, and what a reply means is asked of `verdict`. Each transaction taken is settled exactly once
-//! (`lent`). The session ends with an [`End`]; it fails in no other way.
+//! With CHUNKING too, several messages do (`bdat`), where the settings ask for it. Else lock step: one
+//! command a write. Without BDAT content never precedes its 354. Every reply of a group is read, and what
+//! a reply means is asked of `verdict`. Each transaction taken is settled exactly once (`lent`). The
+//! session ends with an [`End`]; it fails in no other way.
 
 mod bdat;
 mod replies;
@@ -19,6 +20,7 @@ use super::error::InfeedError;
 use super::lent::Lent;
 use super::state::{Admission, Shared};
 use super::transaction::{Capabilities, Said, Stage, Work};
+use super::verdict::Context;
 use super::wire::Wire;
 
 /// Why a session ended.
@@ -267,7 +269,16 @@ impl<W: Work> Dialogue<W> {
             200..300 => Ok(()),
             // It takes no more messages here, and has said so.
             400.. if self.rotate => Ok(()),
-            421 => Err(InfeedError::Said { stage: Stage::Mail, said: heard.said() }),
+            // As at the MAIL behind it: a complaint about pipelining is learned, and what the MTA refuses
+            // or leaves unread of the group was not tried.
+            400.. => {
+                let context = Context { messages: self.messages, ..Context::default() };
+                match self.judge(Stage::Mail, heard, &context) {
+                    Ok(_) if self.rotate => Ok(()),
+                    Ok(_) => Err(InfeedError::Said { stage: Stage::Mail, said: heard.said() }),
+                    Err((_, error)) => Err(error),
+                }
+            }
             code => Err(InfeedError::Unexpected { stage: Stage::Mail, code, text: heard.said().text }),
         }
     }

@@ -23,7 +23,7 @@ pub struct Cut {
 /// Cuts the source; together the stretches are all of it.
 pub fn cut(source: &str) -> Vec<Cut> {
     let trims = ["-}}", "-%}", "-#}", "{{-", "{%-", "{#-"];
-    if source.contains('\r') || trims.iter().any(|mark| source.contains(mark)) {
+    if source.contains(['\r', '\0']) || trims.iter().any(|mark| source.contains(mark)) {
         return vec![Cut { range: 0..source.len(), is_static: false }];
     }
     let mut marked = match expressions(source) {
@@ -73,8 +73,7 @@ fn expressions(source: &str) -> Option<Vec<Range<usize>>> {
             Some(b'{') => {
                 let inside = &source[open + 2..];
                 let inside = &inside[..inside.find("}}")?];
-                let quotes = |quote| inside.matches(quote).count();
-                if inside.contains(['{', '\\']) || quotes('"') % 2 != 0 || quotes('\'') % 2 != 0 {
+                if inside.contains(['{', '\\']) || ends_in_string(inside) {
                     return None;
                 }
                 open + 2 + inside.len() + 2
@@ -89,6 +88,15 @@ fn expressions(source: &str) -> Option<Vec<Range<usize>>> {
         at = end;
     }
     Some(found)
+}
+
+/// The octets are the beginning of an expression, and a string in it is not closed.
+fn ends_in_string(inside: &str) -> bool {
+    let after = |open: Option<char>, c: char| match open {
+        Some(quote) => (c != quote).then_some(quote),
+        None => matches!(c, '"' | '\'').then_some(c),
+    };
+    inside.chars().fold(None, after).is_some()
 }
 
 /// From the first mark that opens something to the last that closes.
@@ -132,6 +140,8 @@ mod tests {
         }
         // a string that holds a mark's end
         let mail = format!("{line}{{{{ \"}}}}\" }}}}\n{line}{{{{ b }}}}\n{line}");
+        assert_eq!(statics(&mail), [line, line], "first and last lines alone");
+        let mail = format!("{line}{{{{ '\"' ~ \"}}}}\n{line}\" }}}}\n{line}");
         assert_eq!(statics(&mail), [line, line], "first and last lines alone");
         assert!(statics("short\n{{ a }}\nshort\n").is_empty());
     }

@@ -27,7 +27,7 @@ use super::template::RecipientView;
 /// Instructions that one template may take for one recipient; a newsletter takes some hundreds.
 const FUEL_MAX: u64 = 100_000;
 /// Octets that one part may render to.
-const RENDERED_OCTETS_MAX: usize = 32 * 1024 * 1024;
+pub(super) const RENDERED_OCTETS_MAX: usize = 32 * 1024 * 1024;
 /// Nested macro calls.
 const RECURSION_MAX: usize = 64;
 /// Around what a value brought. Noncharacters, which no text has a use for; a value's own are dropped.
@@ -58,6 +58,14 @@ pub struct TemplateId {
     /// The same without the engine, where it is that simple.
     plain: Option<Plain>,
     html: bool,
+}
+
+#[cfg(test)]
+impl TemplateId {
+    /// The same, rendered by the engine in any case.
+    pub fn without_plain(self) -> Self {
+        Self { plain: None, ..self }
+    }
 }
 
 /// One recipient, as the templates see it.

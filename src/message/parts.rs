@@ -11,7 +11,7 @@ use super::codec::{Charset, Transfer, base64_encode, qp_encode};
 use super::error::{MessageError, RenderError};
 use super::header::LINE_OCTETS_MAX;
 use super::lines;
-use super::merge::{Context, Merge, TemplateId};
+use super::merge::{Context, Merge, RENDERED_OCTETS_MAX, TemplateId};
 use super::mime::{TextPart, content_type};
 use super::wire::{WirePiece, WireWriter, line_of};
 
@@ -101,7 +101,7 @@ impl MergedPart {
         let (stretches, static_eight_bit) = (Vec::new(), false);
         let mut part = MergedPart { template, transfer, charset, delimiters, stretches, static_eight_bit };
         if transfer != Transfer::Base64 && cuts.iter().any(|cut| cut.is_static) {
-            part.stretches = part.stretch(&text, &cuts, merge)?;
+            part.stretches = part.stretch(&text, &cuts, merge);
         }
         Ok(Some(part))
     }
@@ -112,27 +112,27 @@ impl MergedPart {
         text: &str,
         cuts: &[lines::Cut],
         merge: &mut Merge,
-    ) -> Result<Vec<Stretch>, MessageError> {
+    ) -> Vec<Stretch> {
         let mut stretches = Vec::with_capacity(cuts.len());
         for (number, cut) in cuts.iter().enumerate() {
             let source = &text[cut.range.clone()];
             if !cut.is_static {
-                stretches.push(Stretch::Merged(merge.add_stretch(&self.template, number, source)?));
+                // The whole compiled: what doesn't was cut at a place that only looked like a mark's end.
+                let Ok(template) = merge.add_stretch(&self.template, number, source) else {
+                    return Vec::new();
+                };
+                stretches.push(Stretch::Merged(template));
                 continue;
             }
             let mut octets = Vec::with_capacity(source.len() + source.len() / 16);
             if !self.encode(source, &mut octets) {
-                return Ok(Vec::new());
+                return Vec::new();
             }
             self.static_eight_bit |= !octets.is_ascii();
-            let mut wire = super::wire::normalise(&octets);
-            if !source.ends_with('\n') {
-                // the last line may lack its end, and what comes next brings it
-                wire.truncate(wire.len() - 2);
-            }
-            stretches.push(Stretch::Static(WirePiece::new(&wire)));
+            assert!(source.ends_with('\n'), "a stretch that never changes is of whole lines");
+            stretches.push(Stretch::Static(WirePiece::new(&super::wire::normalise(&octets))));
         }
-        Ok(stretches)
+        stretches
     }
 
     /// Appends whole lines in the part's charset and transfer encoding; `false` when they don't fit.
@@ -173,6 +173,9 @@ impl MergedPart {
             let Stretch::Merged(template) = stretch else { continue };
             let text = merge.part(template, context, buffer).ok()?;
             if !self.encode(text, &mut body.octets) {
+                return None;
+            }
+            if body.octets.len() > RENDERED_OCTETS_MAX {
                 return None;
             }
             body.ends.push(body.octets.len());

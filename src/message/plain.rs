@@ -2,7 +2,7 @@
 //!
 //! Most of a newsletter's templates are like that, and they are rendered for each recipient. What comes
 //! out is what the engine would make of them; what it would have to judge (a value with a NUL, a row
-//! that is too short) is left to it.
+//! that is too short, output beyond its bound) is left to it.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -10,6 +10,7 @@ use std::io::Write as _;
 use minijinja::HtmlEscape;
 
 use super::header::Run;
+use super::merge::RENDERED_OCTETS_MAX;
 use super::template::RecipientView;
 
 /// Names that are no columns to the engine.
@@ -58,7 +59,8 @@ impl Plain {
             pieces.push(Piece::Text(rest.to_owned()));
         }
         let is_text = |piece: &Piece| match piece {
-            Piece::Text(text) => !text.contains("{%") && !text.contains("{#"),
+            // A NUL from an encoded part is an error of the recipient, which the engine's side tells.
+            Piece::Text(text) => !text.contains("{%") && !text.contains("{#") && !text.contains('\0'),
             _ => true,
         };
         pieces.iter().all(is_text).then_some(Plain(pieces))
@@ -93,7 +95,8 @@ impl Plain {
                 Piece::Address => recipient.address,
                 Piece::Job => job,
             };
-            if memchr::memchr(0, value.as_bytes()).is_some() {
+            if memchr::memchr(0, value.as_bytes()).is_some() || out.len() + value.len() > RENDERED_OCTETS_MAX
+            {
                 return false;
             }
             if html {
@@ -104,5 +107,75 @@ impl Plain {
             }
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::merge::Merge;
+    use super::super::template::RecipientView;
+
+    const PIECES: &[&str] = &[
+        "text",
+        " ",
+        "\n",
+        "{",
+        "}}",
+        "#}",
+        "%}",
+        "'",
+        "{{ x }}",
+        "{{x}}",
+        "{{ \n y }}",
+        "{{ range }}",
+        "{{ dict }}",
+        "{{ address }}",
+        "{{ email }}",
+        "{{ job }}",
+        "{{ row }}",
+        "{{ x | upper }}",
+        "{{ '{{' }}",
+        "{{ loop }}",
+        "\0",
+        "{% if x %}",
+        "{% endif %}",
+        "{# x #}",
+        "<b>",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+        #[test]
+        fn text_and_names_come_out_as_the_engine_would_have_them(
+            source in proptest::collection::vec(prop::sample::select(PIECES), 0..7),
+            x in prop_oneof![Just(""), Just("<&'\"/>"), Just("a\0b"), Just("J\u{f6}rg\r\n"), Just("\u{fdd0}")],
+            html in any::<bool>(),
+            short in any::<bool>(),
+        ) {
+            let source = source.concat();
+            let columns = ["x", "y", "range", "dict", "email", "loop"].map(str::to_owned);
+            let mut merge = Merge::new(&columns, "j-1");
+            let values = [x, "Y", "R", "D", "mine", "L"];
+            let values = if short { &values[..1] } else { &values[..] };
+            let view = RecipientView { ordinal: 1, address: "a'b@d.example", values };
+            if let Ok(id) = merge.add_part("p", html, source.clone()) {
+                let engine = id.clone().without_plain();
+                let (mut one, mut other) = (Vec::new(), Vec::new());
+                let context = merge.context(&view);
+                let plain = merge.part(&id, &context, &mut one).map(str::to_owned);
+                let engine = merge.part(&engine, &context, &mut other).map(str::to_owned);
+                prop_assert_eq!(plain.map_err(|e| e.to_string()), engine.map_err(|e| e.to_string()));
+            }
+            if let Ok(id) = merge.add_header("h", source) {
+                let engine = id.clone().without_plain();
+                let (mut one, mut other) = (Vec::new(), Vec::new());
+                let context = merge.context(&view);
+                let plain = merge.header(&id, &context, &mut one).map(|runs| format!("{runs:?}"));
+                let engine = merge.header(&engine, &context, &mut other).map(|runs| format!("{runs:?}"));
+                prop_assert_eq!(plain.map_err(|e| e.to_string()), engine.map_err(|e| e.to_string()));
+            }
+        }
     }
 }

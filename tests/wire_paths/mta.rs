@@ -16,6 +16,8 @@ use tokio_rustls::TlsAcceptor;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
     Mail(u64),
+    /// RSET, before whichever message.
+    Rset,
     Rcpt(u64),
     Data(u64),
     /// A part of the content was read, of either kind.
@@ -147,7 +149,7 @@ impl Session<'_> {
                 "BDAT" => self.bdat(rest).await?,
                 "RSET" => {
                     self.reset();
-                    self.say("250 2.0.0 Ok").await?;
+                    self.reply(At::Rset, "250 2.0.0 Ok").await?;
                 }
                 "QUIT" => {
                     self.say("221 2.0.0 Bye").await?;

@@ -117,6 +117,9 @@ pub const ROWS: &[Row] = &[
         changes: Changes { hangs: true, ..PLAIN },
         ..row("MAIL: silence")
     },
+    // RSET: only BDAT groups have one where all is well otherwise
+    Row { acts: &[(Rset, Leave("554 SMTP synchronization error"), 1)], ..row("RSET: it had to be waited for") },
+    Row { acts: &[(Rset, Leave("421 4.3.0 mx Server error"), 1)], ..row("RSET: 421") },
     // RCPT
     Row {
         acts: &[(Rcpt(4), Say("550 5.1.1 no such user"), 1)],

@@ -271,6 +271,8 @@ impl<W: Work> Dialogue<W> {
         Broken { stage, error, fate }: Broken,
     ) -> Step<W> {
         let first = count - group.len();
+        // QUIT behind content that is cut off would be taken for its end
+        let is_whole = self.wire.is_written();
         let any_written = (first..count).any(|k| self.wire.content_is_written(k));
         let refused = any_written
             && match &error {
@@ -295,7 +297,7 @@ impl<W: Work> Dialogue<W> {
             }
             lent.settle();
         }
-        Step::End(if self.rotate { End::Rotate } else { End::Closed(error) })
+        Step::End(if self.rotate && is_whole { End::Rotate } else { End::Closed(error) })
     }
 }
 
