@@ -80,11 +80,6 @@ impl Stream {
         }
     }
 
-    /// Reads what is there into `inbox`, or fails with `WouldBlock`; 0 at the end.
-    pub fn try_read(&mut self, inbox: &mut Vec<u8>) -> io::Result<usize> {
-        at_once(|cx| self.poll_read_into(cx, inbox))
-    }
-
     /// Reads into what `inbox` has room for; 0 at the end.
     pub fn poll_read_into(&mut self, cx: &mut Context<'_>, inbox: &mut Vec<u8>) -> Poll<io::Result<usize>> {
         // The future holds no state of its own: made anew at each call, it loses nothing.

@@ -43,6 +43,8 @@ pub struct Wire {
     written: usize,
     /// Something was read since the group began.
     partly_answered: bool,
+    /// Why nothing can be written any more.
+    broken: Option<std::io::Error>,
 }
 
 /// Content amid the commands.
@@ -66,6 +68,7 @@ impl Wire {
             len: 0,
             written: 0,
             partly_answered: false,
+            broken: None,
         }
     }
 
@@ -157,21 +160,25 @@ impl Wire {
             if let Some((reply, len)) = found {
                 break (reply.code, len);
             }
-            let writing = !self.is_written();
-            if writing && self.try_write(stage)? {
+            let writing = !self.is_written() && self.broken.is_none();
+            if writing && self.try_write() {
                 deadline = None;
                 continue;
             }
+            let writing = writing && self.broken.is_none();
             let limit_ms = if writing { self.timeouts.content_block_ms } else { timeout_ms };
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + Duration::from_millis(limit_ms));
             self.make_room();
             let waited = timeout_at(deadline, self.read_or_writable(writing)).await;
             match waited {
                 Err(_) => return Err(InfeedError::Timeout { stage, timeout_ms: limit_ms }),
-                Ok(Err(source)) => return Err(InfeedError::Io { stage, source }),
-                Ok(Ok(Some(0))) => return Err(InfeedError::Closed { stage }),
-                Ok(Ok(Some(_))) => self.partly_answered = true,
+                Ok(Ok(Some(1..))) => self.partly_answered = true,
                 Ok(Ok(None)) => (),
+                Ok(ended) => {
+                    let source = self.broken.take().or(ended.err());
+                    return Err(source
+                        .map_or(InfeedError::Closed { stage }, |source| InfeedError::Io { stage, source }));
+                }
             }
         };
         let start = self.taken;
@@ -179,33 +186,21 @@ impl Wire {
         Ok(Reply::again(code, &self.inbox[start..self.taken]))
     }
 
-    /// Writes what the kernel takes at once; `true` when it took something.
-    fn try_write(&mut self, stage: Stage) -> Result<bool, InfeedError> {
+    /// Writes what the kernel takes at once; `true` when it took something. After an error nothing is
+    /// written any more, but what the MTA said before it closed is still to be read, reply by reply.
+    fn try_write(&mut self) -> bool {
         let mut parts = [IoSlice::new(&[]); PARTS_MAX];
         let count = unwritten(&self.out, &self.contents, self.written, &mut parts);
         match self.stream.try_write(&parts[..count]) {
             Ok(n) => {
                 self.written += n;
-                Ok(n > 0)
+                n > 0
             }
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
-            // What the MTA said before it closed is still to be read.
-            Err(source) => match self.last_words() {
-                Some(said) => Err(InfeedError::Said { stage, said }),
-                None => Err(InfeedError::Io { stage, source }),
-            },
-        }
-    }
-
-    /// A 421 that lies unread behind a write that failed.
-    fn last_words(&mut self) -> Option<Said> {
-        self.make_room();
-        match self.stream.try_read(&mut self.inbox) {
-            Ok(_) => match reply::parse(&self.inbox[self.taken..]) {
-                Ok(Some((reply, _))) if reply.code == 421 => Some(reply.said()),
-                _ => None,
-            },
-            Err(_) => None,
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => false,
+            Err(source) => {
+                self.broken = Some(source);
+                false
+            }
         }
     }
 
@@ -216,7 +211,7 @@ impl Wire {
     /// first, which the kernel puts off for 40 ms: so it is told to do that at once when a part has come
     /// and more is awaited. Before, our own write has carried the acknowledgement: that needs no call.
     async fn read_or_writable(&mut self, writing: bool) -> std::io::Result<Option<usize>> {
-        if self.partly_answered {
+        if self.partly_answered && self.broken.is_none() {
             self.stream.quick_ack()?;
         }
         poll_fn(|cx| {

@@ -107,12 +107,7 @@ impl MergedPart {
     }
 
     /// The part in stretches; none when something in it has to be upgraded whoever gets it.
-    fn stretch(
-        &mut self,
-        text: &str,
-        cuts: &[lines::Cut],
-        merge: &mut Merge,
-    ) -> Vec<Stretch> {
+    fn stretch(&mut self, text: &str, cuts: &[lines::Cut], merge: &mut Merge) -> Vec<Stretch> {
         let mut stretches = Vec::with_capacity(cuts.len());
         for (number, cut) in cuts.iter().enumerate() {
             let source = &text[cut.range.clone()];

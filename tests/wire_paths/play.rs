@@ -275,7 +275,13 @@ fn judged(path: Path, row: &Row, played: &Played) -> Option<String> {
         .collect();
     let faults: Vec<Stage> =
         row.faults.iter().filter(|(on, _)| on.holds(path)).map(|(_, stage)| *stage).collect();
-    let is_right = (&played.attempts, &played.faults) == (&expected, &faults);
+    // An MTA that closes with octets unread resets the connection, and what it had said to the messages
+    // before, in the same group, may be lost with it.
+    let may_be_lost = |i: usize| row.changes.large && path.depth() > 1 && i == 1;
+    let same =
+        |i: usize| played.attempts[i] == expected[i] || may_be_lost(i) && played.attempts[i] == "in doubt";
+    let is_right =
+        played.attempts.len() == expected.len() && (0..expected.len()).all(same) && played.faults == faults;
     (!is_right).then(|| {
         format!("{}:\n   {:?} {:?}\nnot {expected:?} {faults:?}", row.name, played.attempts, played.faults)
     })

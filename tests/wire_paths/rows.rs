@@ -118,7 +118,10 @@ pub const ROWS: &[Row] = &[
         ..row("MAIL: silence")
     },
     // RSET: only BDAT groups have one where all is well otherwise
-    Row { acts: &[(Rset, Leave("554 SMTP synchronization error"), 1)], ..row("RSET: it had to be waited for") },
+    Row {
+        acts: &[(Rset, Leave("554 SMTP synchronization error"), 1)],
+        ..row("RSET: it had to be waited for")
+    },
     Row { acts: &[(Rset, Leave("421 4.3.0 mx Server error"), 1)], ..row("RSET: 421") },
     // RCPT
     Row {
