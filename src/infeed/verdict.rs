@@ -187,8 +187,9 @@ fn ill_pipelined(stage: Stage, said: &Said) -> Option<Verdict> {
     let early = matches!(stage, Stage::Ehlo | Stage::Mail | Stage::Rcpt | Stage::Data);
     let told = has(said, "synchronization error")
         || has(said, "protocol synchronization")
-        || has(said, "pipelining not supported")
-        || has(said, "improper command pipelining");
+        // a word of its own: an address that the MTA repeats may hold it too
+        || has(said, " pipelining")
+        || (said.code != 503 && has(said, " pipelined"));
     (early && said.code >= 500 && told).then_some(verdict(
         Session::Close,
         Fate::Lost,

@@ -240,9 +240,21 @@ fn ill_pipelining_is_ours_and_no_recipients_fault() {
             (Mail, 554, "SMTP synchronization error", Close, Lost, LearnNoGroupAcrossDot),
             (Data, 554, "5.5.0 Error: SMTP protocol synchronization", Close, Lost, LearnNoGroupAcrossDot),
             (Mail, 503, "5.5.0 Improper command pipelining", Close, Lost, LearnNoGroupAcrossDot),
+            (Mail, 554, "5.5.0 improper pipelining", Close, Lost, LearnNoGroupAcrossDot),
+            (
+                Mail,
+                554,
+                "5.5.1 Error: command pipelining not allowed here",
+                Close,
+                Lost,
+                LearnNoGroupAcrossDot,
+            ),
+            (Rcpt, 550, "5.5.0 commands were pipelined", Close, Lost, LearnNoGroupAcrossDot),
         ],
         &MIDST,
     );
+    let said = Said { code: 550, text: "5.1.1 <pipelining@x.example>: no such user".into() };
+    assert_eq!(on_reply(Rcpt, &said, &MIDST).fate, Fate::Refused, "an address that was repeated");
 }
 
 #[test]
