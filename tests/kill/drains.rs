@@ -20,6 +20,8 @@ struct Plan {
     flags: &'static [&'static str],
     /// R.
     per_transaction: usize,
+    /// D: above 1, content goes by BDAT.
+    depth: usize,
     /// One drain for each, killed at the same moment.
     slices: &'static [&'static str],
     /// N of each drain: from, to.
@@ -36,7 +38,7 @@ fn kill_and_judge(plan: &Plan) {
     let (mut in_flight, mut marked_before) = (0, 0);
     for round in 0..plan.rounds {
         let connections = random.usize(plan.connections.0..=plan.connections.1);
-        let mut drains = campaign.start(plan.slices, connections, plan.per_transaction);
+        let mut drains = campaign.start(plan.slices, connections, plan.per_transaction, plan.depth);
         let growth = random.usize(1..plan.growth_max);
         let ran_on = campaign.wait_taken(growth, &mut drains);
         assert!(ran_on, "round {round}: the job has ended, growth_max is too large");
@@ -47,7 +49,7 @@ fn kill_and_judge(plan: &Plan) {
         for drain in drains {
             assert_eq!(drain.wait(DEADLINE).code, None, "killed");
         }
-        campaign.end_round(connections * plan.slices.len() * plan.per_transaction);
+        campaign.end_round(connections * plan.slices.len() * plan.per_transaction * plan.depth);
 
         // In flight: the sink took what no outcome says, or it was handed out and nothing is known of it.
         let show = campaign.desk.show(&campaign.job);
@@ -71,6 +73,7 @@ fn fifty_kills_lose_nobody_and_repeat_at_most_n_a_kill_each_of_them_marked() {
         message: MERGED,
         flags: &["--merge"],
         per_transaction: 1,
+        depth: 1,
         slices: ALL,
         connections: (4, 8),
         growth_max: 1_000,
@@ -85,9 +88,25 @@ fn kills_with_many_recipients_a_transaction_repeat_at_most_n_times_r() {
         message: SHARED,
         flags: &[],
         per_transaction: 10,
+        depth: 1,
         slices: ALL,
         connections: (4, 8),
         growth_max: 3_000,
+    });
+}
+
+#[test]
+fn kills_with_several_messages_in_flight_repeat_at_most_n_times_d() {
+    kill_and_judge(&Plan {
+        recipients: 50_000,
+        rounds: 12,
+        message: MERGED,
+        flags: &["--merge"],
+        per_transaction: 1,
+        depth: 4,
+        slices: ALL,
+        connections: (4, 8),
+        growth_max: 600,
     });
 }
 
@@ -99,6 +118,7 @@ fn kills_of_two_drains_side_by_side_keep_both_their_promises() {
         message: MERGED,
         flags: &["--merge"],
         per_transaction: 1,
+        depth: 1,
         slices: HALVES,
         connections: (2, 4),
         growth_max: 1_000,
@@ -116,6 +136,7 @@ fn hundreds_of_kills_keep_the_promise() {
         message: MERGED,
         flags: &["--merge"],
         per_transaction: 1,
+        depth: 1,
         slices: ALL,
         connections: (4, 8),
         growth_max: 150,

@@ -7,7 +7,7 @@ use crate::rounds::{Campaign, DEADLINE, MERGED};
 #[test]
 fn a_second_drain_of_the_same_slices_says_so_and_ends_well() {
     let mut campaign = Campaign::new(3_000, MERGED, &["--merge"], 20);
-    let mut first = campaign.start(&["0-15"], 4, 1);
+    let mut first = campaign.start(&["0-15"], 4, 1, 1);
     assert!(campaign.wait_taken(1, &mut first));
     for slices in ["0-15", "3", "0-7"] {
         let second = campaign
@@ -33,7 +33,7 @@ fn a_second_drain_of_the_same_slices_says_so_and_ends_well() {
 #[test]
 fn drains_of_disjoint_slices_share_one_job() {
     let mut campaign = Campaign::new(6_000, MERGED, &["--merge"], 4);
-    let mut drains = campaign.start(&["0-7", "8-15"], 4, 1);
+    let mut drains = campaign.start(&["0-7", "8-15"], 4, 1, 1);
     wait_until("two owners", DEADLINE, || owners(&campaign.desk) == ["0-7", "8-15"]);
     assert!(drains.iter_mut().all(|drain| drain.try_wait().is_none()), "one has ended alone");
     for drain in drains {

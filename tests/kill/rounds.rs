@@ -52,12 +52,20 @@ impl Campaign {
     }
 
     /// Drains running side by side, of the given slices.
-    pub fn start(&self, slices: &[&str], connections: usize, per_transaction: usize) -> Vec<Running> {
+    pub fn start(
+        &self,
+        slices: &[&str],
+        connections: usize,
+        per_transaction: usize,
+        depth: usize,
+    ) -> Vec<Running> {
         let start = |slices: &&str| {
             self.desk
                 .draining(&self.sink.address(), connections)
                 .args(["--slices", slices])
                 .env("INFEED_MTA_RECIPIENTS_PER_TRANSACTION_MAX", per_transaction.to_string())
+                .env("INFEED_MTA_CHUNKING", (depth > 1).to_string())
+                .env("INFEED_MTA_PIPELINING_DEPTH_MAX", depth.to_string())
                 .spawn()
         };
         slices.iter().map(start).collect()

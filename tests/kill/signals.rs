@@ -14,7 +14,7 @@ fn sigterm_ends_a_drain_with_75_and_repeats_nobody() {
     let mut random = seed.random();
     let mut campaign = Campaign::new(20_000, MERGED, &["--merge"], 4);
     for round in 0..20 {
-        let mut drains = campaign.start(&["0-15"], random.usize(4..=8), 1);
+        let mut drains = campaign.start(&["0-15"], random.usize(4..=8), 1, 1);
         assert!(campaign.wait_taken(random.usize(1..600), &mut drains), "round {round}: the job has ended");
         for drain in drains {
             drain.signal(if round % 2 == 0 { Signal::TERM } else { Signal::INT });
