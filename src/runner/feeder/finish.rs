@@ -3,53 +3,22 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-
 use super::super::supply::{JobStop, State};
 use super::Feeder;
 use crate::infeed::RefusalStreak;
 use crate::spool::{JobId, Owner, SpoolError};
 
-/// Passes that end side by side, at most: each has a thread and a few open files while it does.
-const FINISHED_TOGETHER_MAX: usize = 16;
-
 impl<O: Owner> Feeder<O> {
     /// Ends the passes of chunks of which everybody is settled.
     pub(super) async fn finish_done(&mut self) -> Result<(), SpoolError> {
         loop {
-            let handles: Vec<u32> =
-                self.supply.lock().finished.iter().copied().take(FINISHED_TOGETHER_MAX).collect();
-            if handles.is_empty() {
-                return Ok(());
-            }
-            // the end of a pass is some syncs: side by side the disk does them in one
-            let mut ending = JoinSet::new();
-            for handle in handles {
-                let owner = self.supply.owner.clone();
-                ending.spawn(async move { (handle, owner.finish(handle).await) });
-            }
-            let mut failed = None;
-            while let Some(ended) = ending.join_next().await {
-                let (handle, ended) = ended.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
-                let let_go = match ended {
-                    Ok(_) => self.finished(handle).await,
-                    Err(e) => Err(e),
-                };
-                failed = failed.or(let_go.err());
-            }
-            if let Some(e) = failed {
-                return Err(e);
-            }
+            let Some(handle) = self.supply.lock().finished.last().copied() else { return Ok(()) };
+            self.finish(handle).await?;
         }
     }
 
     async fn finish(&mut self, handle: u32) -> Result<(), SpoolError> {
         self.supply.owner.finish(handle).await?;
-        self.finished(handle).await
-    }
-
-    /// The pass of a chunk has ended: it is in hand no more.
-    async fn finished(&mut self, handle: u32) -> Result<(), SpoolError> {
         let gone = {
             let mut state = self.supply.lock();
             state.finished.retain(|h| *h != handle);
