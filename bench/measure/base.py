@@ -4,6 +4,7 @@ import atexit
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import socket
@@ -92,7 +93,7 @@ class Bench:
             + "https://bench.example/u?t={{ unsubscribe_token }}\n\n"
         )
         shared = headers + "To: readers@bench.example\nSubject: The towpath is open\n\n"
-        self.messages = {}
+        self.messages, self.rendered = {}, {}
         for name, text in (("personalised", merged), ("shared", shared)):
             body = text.split("\n\n", 1)[1]
             # what the columns come to is about what their names in braces take
@@ -101,6 +102,8 @@ class Bench:
             path = self.dir / f"{name}.eml"
             path.write_text(text)
             self.messages[name] = path
+            self.rendered[name] = self.dir / f"{name}.rendered"
+            self.rendered[name].write_text(re.sub(r"{{ (\w+) }}", r"a-\1", text))
 
     def note(self, text):
         print(f"bench/run: {text}", file=sys.stderr, flush=True)
@@ -136,10 +139,20 @@ class Bench:
         key = ("list", recipients, self.domains)
         if key not in self.kept:
             path = self.dir / f"list-{recipients}-{self.domains}.csv"
-            argv = [self.infeed, "make-list", "--recipients", recipients, "--domains", self.domains]
-            self.call([*argv, "--output", path])
+            if self.domains == 1:
+                self.plain_list(path, recipients)
+            else:
+                argv = [self.infeed, "make-list", "--recipients", recipients, "--domains", self.domains]
+                self.call([*argv, "--output", path])
             self.kept[key] = path
         return self.kept[key]
+
+    def plain_list(self, path, recipients):
+        """The addresses that `smtp-source -N -t reader@bench.example` sends to."""
+        with open(path, "w") as out:
+            out.write(",".join(["address", *COLUMNS]) + "\n")
+            for number in range(1, recipients + 1):
+                out.write(f"{number}reader@bench.example,Ada,Springfield,basic,{number:024x}\n")
 
     def drop_list(self, recipients):
         path = self.kept.pop(("list", recipients, self.domains), None)

@@ -5,7 +5,7 @@ import statistics
 from .base import spread
 from .clients import Engine
 
-N = 8
+N = 8  # unless --connections names another
 PER = [50, 500]
 ALONE = "one a transaction"
 # deliveries of a run, of one that is alone in its transaction and of one that is not
@@ -20,11 +20,12 @@ def run(bench, sink, results):
         bench.skip(f"XVERP: {sink.name} does not offer it")
         return None
     content = Content("verp", 1, "shared", ("--verp", "bounces@bench.example"))
+    n = int(bench.asked.connections.split(",")[0]) if bench.asked.connections else N
     engines = [Engine(ALONE, bench.infeed, {"mta.xverp": False})]
     for per in PER:
         settings = {"mta.xverp": True, "mta.recipients_per_transaction_max": per}
         # what may be under way at once must fit
-        settings["spool.progress_unsynced_max"] = max(10_000, N * 4 * per)
+        settings["spool.progress_unsynced_max"] = max(10_000, n * 4 * per)
         engines.append(Engine(f"XVERP, {per} a transaction", bench.infeed, settings))
     unknown = engines[0].unknown(bench)
     if unknown:
@@ -34,12 +35,12 @@ def run(bench, sink, results):
     rounds = bench.rounds(5)
     for turn in range(rounds):
         for engine in engines[turn % len(engines):] + engines[:turn % len(engines)]:
-            bench.note(f"round {turn + 1} of {rounds}: verp into {sink.name}, N = {N}: {engine.name}")
+            bench.note(f"round {turn + 1} of {rounds}: verp into {sink.name}, N = {n}: {engine.name}")
             count = SIZES[sink.real][engine.name != ALONE] // (10 if bench.quick else 1)
-            done = engine.run(bench, sink, N, content, count)
+            done = engine.run(bench, sink, n, content, count)
             runs[engine.name].append(done)
             bench.record(
-                what="verp", sink=sink.name, client=engine.name, connections=N, deliveries=count,
+                what="verp", sink=sink.name, client=engine.name, connections=n, deliveries=count,
                 seconds=done.seconds, own_seconds=done.own_seconds, cpu_seconds=done.cpu_seconds,
             )
     rows, best = [], 0.0
@@ -52,9 +53,9 @@ def run(bench, sink, results):
         ])
         if name != ALONE:
             best = max(best, statistics.median(ratios))
-            results.row(f"{sink.name}/verp/N={N}/{name}", ratios, cpu)
+            results.row(f"{sink.name}/verp/N={n}/{name}", ratios, cpu)
     bench.table(
-        f"VERP into {sink.name}, N = {N}: one message of 4 KiB, a sender for each recipient",
+        f"VERP into {sink.name}, N = {n}: one message of 4 KiB, a sender for each recipient",
         ["engine", "deliveries/s", f"of {ALONE}", "CPU s per 1,000", f"CPU of {ALONE}"],
         rows,
         f"{rounds} rounds, interleaved. Behind Postfix the mail is discarded, each recipient by itself. ",

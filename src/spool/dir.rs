@@ -1,8 +1,9 @@
 //! A spool in a folder: opening and creating one, and reading what it says of its jobs.
 
+use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,10 @@ use super::id::JobId;
 use super::job::{FORMAT, FORMAT_PLAIN, JobMeta, Manifest, Standing, Summary};
 use super::journal::boot_id;
 use super::layout::{JobDir, JobState, Layout};
+use super::owner::lock;
+
+/// Jobs that are remembered to have durable folders for their results: a bound for memory.
+const RESULTS_DIRS_MAX: usize = 1024;
 
 /// A spool in a folder. Cheap to clone.
 #[derive(Clone)]
@@ -22,6 +27,8 @@ pub struct DirSpool {
     pub(super) settings: Settings,
     /// The kernel's boot id: tells a dead process from a power cut.
     pub(super) boot: String,
+    /// Jobs whose folders for results are there, and durable, by what this process has done.
+    results_dirs: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
 /// What the spool needs of the configuration; units in the names.
@@ -68,7 +75,8 @@ impl DirSpool {
 
     /// The same on any file system.
     pub fn open_on(fs: Arc<dyn Fs>, root: &Path, settings: Settings) -> Result<Self> {
-        let spool = Self { fs, layout: Layout { root: root.to_path_buf() }, settings, boot: boot_id() };
+        let layout = Layout { root: root.to_path_buf() };
+        let spool = Self { fs, layout, settings, boot: boot_id(), results_dirs: Arc::default() };
         check_access(root)?;
         spool.fs.create_dir_all(root).at("create", root)?;
         spool.check_file_system()?;
@@ -277,12 +285,39 @@ impl DirSpool {
 
     /// Creates a folder unless it is there, durably.
     pub(super) fn ensure_dir(&self, path: &Path) -> Result<()> {
+        match path.parent() {
+            Some(parent) if self.make_dir(path)? => self.fs.sync_dir(parent).at("sync", parent),
+            _ => Ok(()),
+        }
+    }
+
+    /// Creates the folder for the results of `xx`, durably: with it those of all the job's chunks, so that
+    /// one sync serves them all.
+    pub(super) fn ensure_result_dirs(&self, dir: &JobDir, xx: u8) -> Result<()> {
+        let results = dir.results();
+        let made = self.make_dir(&dir.results_of(xx))?;
+        // whoever made it may have died before the sync
+        if !made && lock(&self.results_dirs).contains(&results) {
+            return Ok(());
+        }
+        for name in self.names(&dir.chunks())? {
+            self.make_dir(&results.join(name))?;
+        }
+        self.fs.sync_dir(&results).at("sync", &results)?;
+        let mut known = lock(&self.results_dirs);
+        if known.len() >= RESULTS_DIRS_MAX {
+            // one more sync for each that is met again
+            known.clear();
+        }
+        known.insert(results);
+        Ok(())
+    }
+
+    /// Whether the folder was not there before.
+    fn make_dir(&self, path: &Path) -> Result<bool> {
         match self.fs.create_dir(path) {
-            Ok(()) => match path.parent() {
-                Some(parent) => self.fs.sync_dir(parent).at("sync", parent),
-                None => Ok(()),
-            },
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
             Err(e) => Err(e).at("create", path),
         }
     }

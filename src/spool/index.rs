@@ -289,8 +289,8 @@ impl DirSpool {
         let lost = Settled::local(Outcome::Quarantined, 0, now, format!("its chunk can't be read: {reason}"));
         // what is known of some of them is kept
         let known = |i: &u16| settled.get(i).filter(|s| s.outcome.is_final());
-        let bytes = results::encode(&[], (0..recipients).map(|i| (i, known(&i).unwrap_or(&lost))));
-        self.ensure_dir(&dir.results_of(name.xx()))?;
+        let (bytes, _) = results::encode(&[], (0..recipients).map(|i| (i, known(&i).unwrap_or(&lost))));
+        self.ensure_result_dirs(dir, name.xx())?;
         // the results first: its recipients are accounted for at every moment; a death before the move
         // leaves the file where it was, which harms nobody
         let result = dir.result(name);

@@ -38,7 +38,7 @@ pub(super) fn end_pass(
     let fs = spool.fs.as_ref();
     let now = clock::now_us();
     let xx = open.name.xx();
-    spool.ensure_dir(&dir.results_of(xx))?;
+    spool.ensure_result_dirs(dir, xx)?;
     if let Some(ended) = complete(spool, dir, open.name)? {
         return Ok(ended);
     }
@@ -91,13 +91,12 @@ pub(super) fn end_pass(
     if !children.is_empty() {
         fs.sync_dir(&dir.chunks_of(xx)).at("sync", &dir.chunks_of(xx))?;
     }
-    let bytes = results::encode(&children, finals.iter().map(|(i, s)| (*i, s.as_ref())));
+    let (bytes, counts) = results::encode(&children, finals.iter().map(|(i, s)| (*i, s.as_ref())));
     let result = dir.result(open.name);
+    // its folder is synced by this, too: the pass has ended
     fs::replace(fs, &result, &bytes).at("write", &result)?;
-    match complete(spool, dir, open.name)? {
-        Some(ended) => Ok(ended),
-        None => Err(SpoolError::damaged(&result, "it was written and is gone")),
-    }
+    name_children(spool, dir, xx, &children)?;
+    Ok(PassEnd { children, counts })
 }
 
 /// What is left to do once the results are there: also when an error or a death came between.
@@ -110,17 +109,25 @@ fn complete(spool: &DirSpool, dir: &JobDir, name: ChunkName) -> Result<Option<Pa
     };
     let header = results::header(&bytes).map_err(|reason| SpoolError::damaged(&path, reason))?;
     fs.sync_dir(&dir.results_of(name.xx())).at("sync", &path)?;
-    for child in &header.children {
+    name_children(spool, dir, name.xx(), &header.children)?;
+    Ok(Some(PassEnd { children: header.children, counts: header.counts }))
+}
+
+/// Once the results that name them are durable.
+fn name_children(spool: &DirSpool, dir: &JobDir, xx: u8, children: &[Child]) -> Result<()> {
+    let fs = spool.fs.as_ref();
+    for child in children {
         let tmp = dir.chunk_tmp(child.name);
         match fs.rename(&tmp, &dir.chunk(child.name)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).at("rename", &tmp),
             _ => {}
         }
     }
-    if !header.children.is_empty() {
-        fs.sync_dir(&dir.chunks_of(name.xx())).at("sync", &path)?;
+    if !children.is_empty() {
+        let folder = dir.chunks_of(xx);
+        fs.sync_dir(&folder).at("sync", &folder)?;
     }
-    Ok(Some(PassEnd { children: header.children, counts: header.counts }))
+    Ok(())
 }
 
 /// Groups due times so that nobody is tried early, and nobody later than a tenth of the wait.

@@ -65,9 +65,13 @@ pub struct ResultsHeader {
     pub counts: Counts,
 }
 
-/// Writes the results file. `settled` are the final ones, by index in the chunk.
-pub fn encode<'a>(children: &[Child], settled: impl Iterator<Item = (u16, &'a Settled)>) -> Vec<u8> {
-    let mut body = Enc::default();
+/// The results file, and what it counts. `settled` are the final ones, by index in the chunk.
+pub fn encode<'a>(
+    children: &[Child],
+    settled: impl ExactSizeIterator<Item = (u16, &'a Settled)>,
+) -> (Vec<u8>, Counts) {
+    // most replies say less than this
+    let mut body = Enc(Vec::with_capacity(settled.len() * 96));
     let mut counts = Counts::default();
     for (index, s) in settled {
         assert!(s.outcome.is_final(), "{:?} is not final", s.outcome);
@@ -87,7 +91,7 @@ pub fn encode<'a>(children: &[Child], settled: impl Iterator<Item = (u16, &'a Se
     h.u32(body.0.len() as u32).u32(crc32fast::hash(&body.0));
     let mut out = framed(MAGIC, &h.0);
     out.extend_from_slice(&body.0);
-    out
+    (out, counts)
 }
 
 fn decode_header(d: &mut Dec<'_>) -> Option<(ResultsHeader, usize, u32)> {
