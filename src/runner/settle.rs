@@ -35,7 +35,7 @@ impl<O: Owner> Supply<O> {
             let now = clock::now_us();
             for (rcpt, result) in transaction.recipients.iter().zip(results) {
                 let (_, index) = of_token(rcpt.token);
-                let previous = Previous::of(&hand.chunk, index);
+                let previous = Previous::of(&hand.chunk, index, job.meta.submitted_us);
                 let result = match (&job_fault, result) {
                     (Some(fault), RcptResult::NotTried) if job.accept_refusals || job.template.is_pack() => {
                         RcptResult::Refused { stage: fault.stage, said: fault.said.clone() }
@@ -160,8 +160,9 @@ impl<O: Owner> Supply<O> {
 }
 
 fn deferred(retry: RetryPolicy, previous: &Previous, now: Micros, said: Said) -> Settled {
-    let since = if previous.deferred_since_us == 0 { now } else { previous.deferred_since_us };
-    match retry.next_due(previous.attempts.saturating_add(1), since, now) {
+    let steady = clock::of_job_us(previous.submitted_us);
+    let since = if previous.deferred_since_us == 0 { steady } else { previous.deferred_since_us };
+    match retry.next_due(previous.attempts.saturating_add(1), since, steady) {
         Some(due_us) => {
             let mut s = previous.settled(Outcome::Deferred, now, said);
             (s.due_us, s.deferred_since_us) = (due_us, since);
@@ -185,12 +186,14 @@ fn fault_text(fault: &JobFault) -> String {
 struct Previous {
     attempts: u16,
     deferred_since_us: Micros,
+    /// The job.
+    submitted_us: Micros,
 }
 
 impl Previous {
-    fn of(chunk: &Chunk, index: u16) -> Self {
+    fn of(chunk: &Chunk, index: u16, submitted_us: Micros) -> Self {
         let state = chunk.state(usize::from(index));
-        Self { attempts: state.attempts, deferred_since_us: state.deferred_since_us }
+        Self { attempts: state.attempts, deferred_since_us: state.deferred_since_us, submitted_us }
     }
 
     fn settled(&self, outcome: Outcome, now: Micros, said: Said) -> Settled {

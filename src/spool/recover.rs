@@ -14,7 +14,7 @@ use super::id::{ChunkName, JobId, Outcome};
 use super::job::{JobMeta, OnDoubt};
 use super::journal::OpenChunk;
 use super::layout::{JobDir, JobState};
-use super::pass::{end_pass, live_chunks, read_chunk};
+use super::pass::{end_pass, list_chunks, read_chunk};
 use super::replay::Replayed;
 use super::results::Settled;
 use crate::clock;
@@ -101,7 +101,7 @@ impl DirSpool {
         did: &mut Recovered,
     ) -> Result<()> {
         // an older pass of the same family may have been cut short before its children had their names
-        live_chunks(self, dir, name.xx())?;
+        list_chunks(self, dir, name.xx())?;
         let chunk = match read_chunk(self, dir, name) {
             Ok(Ok(chunk)) => chunk,
             Ok(Err(reason)) => return self.quarantine_chunk(dir, job, name, &reason, &replayed.settled),
