@@ -23,11 +23,11 @@ impl World {
     /// One act.
     pub fn act(&mut self) {
         match self.random.usize(0..1000) {
-            0..430 => self.submit(),
-            430..440 => self.kill_submission(),
-            440..485 => self.submit_small(),
-            485..490 => self.be_rivals(),
-            490..500 => self.set_clock(),
+            0..400 => self.submit(),
+            400..415 => self.kill_submission(),
+            415..460 => self.submit_small(),
+            460..475 => self.be_rivals(),
+            475..500 => self.set_clock(),
             500..740 => self.change_job(),
             740..770 => self.race(),
             770..800 => self.stand_still(),
