@@ -83,6 +83,17 @@ impl SinkProcess {
         wait_until("end of the sink's connections", DEADLINE, || !has_connection(self.port));
     }
 
+    /// Sends it a signal, such as STOP and CONT.
+    pub fn signal(&self, signal: Signal) {
+        self.running.signal(signal);
+    }
+
+    /// `kill -9`; the ledger stays.
+    pub fn kill(self) {
+        self.running.signal(Signal::KILL);
+        assert_eq!(self.running.wait(DEADLINE).code, None, "killed");
+    }
+
     /// Stops it, and gives its summary and its ledger.
     ///
     /// # Panics
