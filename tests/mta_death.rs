@@ -18,13 +18,14 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use common::mta::is_long;
+use common::seed::Seed;
 use cut::{Cut, Kind, Way};
 use round::{Course, Mode};
 
-/// Each octet in the long run; else each so-manieth.
-const STRIDE: usize = 4;
-/// Losses in a row, of one place, are tried at fewer places.
-const STRIDE_OF_MANY: usize = 16;
+/// From one place to the next; each octet in the long run. Other runs begin elsewhere (`INFEED_TEST_SEED`).
+const STRIDE: usize = 12;
+/// The same for several losses in a row at one place.
+const STRIDE_OF_MANY: usize = 60;
 /// Rounds side by side: they wait for each other's disks and sockets most of the time.
 const ROUNDS_MAX: usize = 16;
 /// How many failures are shown.
@@ -35,17 +36,18 @@ async fn sweep(mode: Mode, losses: usize, stride: usize) {
     let course = Arc::new(Course::new(mode));
     let whole = course.clone().round(Vec::new()).await.unwrap_or_else(|what| panic!("{what}"));
     assert_eq!(whole.len(), 1, "{mode:?}: all of it goes over one connection");
-    let stride = if is_long() { 1 } else { stride };
+    let stride = if is_long() { 1 } else { stride * mode.cost() };
+    let seed = Seed::new();
     let lengths = [(Way::ToServer, whole[0].to_server), (Way::ToClient, whole[0].to_client.len() as u64)];
     let mut cuts = Vec::new();
     for (way, length) in lengths {
         for (i, kind) in [Kind::Fin, Kind::Rst].into_iter().enumerate() {
             // the two kinds fill each other's gaps
-            let first = (i * stride / 2) as u64;
+            let first = (seed.value().wrapping_add((i * stride / 2) as u64)) % stride as u64;
             cuts.extend((first..=length).step_by(stride).map(|at| Cut { way, kind, at }));
         }
     }
-    assert!(cuts.len() > 100, "{mode:?}: a session of {lengths:?} octets");
+    assert!(cuts.len() > 4_000 / stride, "{mode:?}: a session of {lengths:?} octets");
     let mut rounds = JoinSet::new();
     let mut failures = Vec::new();
     let mut played = 0;

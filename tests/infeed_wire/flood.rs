@@ -49,10 +49,11 @@ async fn flooding(stream: TcpStream, flooded: &str, flood: Flood) -> (usize, boo
             loop {
                 line.clear();
                 assert!(stream.read_line(&mut line).await.unwrap() > 0, "the end before {verb}");
-                // of the content only its end is a stage
-                if line.trim_end().split(' ').next() == Some(verb) {
+                let said = line.trim_end().split([' ', ':']).next();
+                if said == Some(verb) {
                     break;
                 }
+                // of the content only its end is a stage
                 assert_eq!(verb, ".", "{line:?}");
             }
         }
@@ -117,15 +118,16 @@ async fn replies_of_10_mib_are_cut_off_early_with_the_bound_as_the_error() {
                 }
                 flooded
             });
-            let list = Arc::new(List::new([message(&[1, 2])]).again());
+            let list = Arc::new(List::new([message(&[1])]).again());
             let pool = Pool::start(config, list.clone());
             let mut changed = pool.changed();
             let told = changed.wait_for(|status| status.last_error.is_some()).await.unwrap().clone();
             let error = told.last_error.unwrap();
             let word = match flood {
-                Flood::Zeros => "no code from 200 to 599",
-                // what greets and offers has the bound of a whole reply alone
-                _ if matches!(stage, "" | "EHLO") => "over",
+                // no code, or too long already, as they come
+                Flood::Zeros => "is not SMTP",
+                // greeting and EHLO are bounded as a whole first
+                _ if matches!(stage, "" | "EHLO") => "octets",
                 Flood::OneLine => "a line over 4096 octets",
                 Flood::Continuations => "a reply over 16384 octets",
             };
@@ -137,7 +139,7 @@ async fn replies_of_10_mib_are_cut_off_early_with_the_bound_as_the_error() {
             // it lay in the kernel's buffers at most: nobody read it
             assert!(sent < FLOOD_OCTETS, "{stage:?} {flood:?}: all {sent} octets were taken");
             let word = if stage == "." { "in doubt" } else { "accepted GOOD" };
-            assert_eq!(list.attempts(), [word, word], "{stage:?} {flood:?}");
+            assert_eq!(list.attempts(), [word], "{stage:?} {flood:?}");
         }
     }
 }

@@ -70,6 +70,11 @@ impl Mode {
         if matches!(self, Mode::Bdat4 | Mode::TlsBdat4) { 4 } else { 1 }
     }
 
+    /// How many rounds in clear text one of this mode costs.
+    pub fn cost(self) -> usize {
+        if self.is_tls() { 2 } else { 1 }
+    }
+
     fn is_bdat(self) -> bool {
         matches!(self, Mode::Bdat1 | Mode::Bdat4 | Mode::TlsBdat4)
     }
