@@ -81,6 +81,7 @@ impl DirSpool {
         let layout = Layout { root: root.to_path_buf() };
         let spool = Self { fs, layout, settings, boot: boot_id(), results_dirs: Arc::default() };
         check_access(root)?;
+        super::doors::check(&spool.layout)?;
         spool.fs.create_dir_all(root).at("create", root)?;
         spool.check_file_system()?;
         let path = spool.layout.meta();
@@ -118,6 +119,7 @@ impl DirSpool {
     pub fn exists(root: &Path) -> Result<bool> {
         check_access(root)?;
         let layout = Layout { root: root.to_path_buf() };
+        super::doors::check(&layout)?;
         let meta = layout.meta();
         if RealFs.exists(&meta).at("look at", &meta)? {
             return Ok(true);
@@ -154,8 +156,9 @@ impl DirSpool {
     /// Takes a spool that was written on another machine as this one's.
     pub fn adopt(root: &Path) -> Result<()> {
         check_access(root)?;
-        let fs = RealFs;
-        let path = Layout { root: root.to_path_buf() }.meta();
+        let layout = Layout { root: root.to_path_buf() };
+        super::doors::check(&layout)?;
+        let (fs, path) = (RealFs, layout.meta());
         let bytes = fs.read(&path).at("read", &path)?;
         let mut meta: SpoolMeta = parse_toml(&path, &bytes)?;
         meta.machine_id = machine_id();

@@ -50,6 +50,8 @@ pub enum SpoolError {
         "{path} belongs to {owner}, and you may not write there: run this as that user, `sudo -u {user} infeed ...`"
     )]
     NotOurs { path: PathBuf, owner: String, user: String },
+    #[error("{path}: {fault}; nothing was read or written there: {remedy}")]
+    OpenDoor { path: PathBuf, fault: String, remedy: String },
     #[error("another submit with the id {0} is under way: wait for it, then run this again")]
     SubmitUnderWay(String),
     #[error(

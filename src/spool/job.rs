@@ -174,6 +174,9 @@ pub struct ManifestEntry {
     pub due_us: Micros,
 }
 
+/// Octets of an entry of `manifest`.
+const ENTRY_OCTETS: usize = 2 + 4 + 8;
+
 impl Manifest {
     /// The names of the chunks, by number.
     pub fn names(&self, job: &JobId) -> impl Iterator<Item = ChunkName> {
@@ -198,7 +201,8 @@ impl Manifest {
             return Err("its checksum is not the one in job.toml".into());
         }
         let mut d = Dec(bytes);
-        let mut chunks = Vec::with_capacity(meta.chunks as usize);
+        // by what is there: job.toml may have been edited
+        let mut chunks = Vec::with_capacity(bytes.len() / ENTRY_OCTETS);
         while !d.is_empty() {
             let entry =
                 (|| Some(ManifestEntry { recipients: d.u16()?, crc32: d.u32()?, due_us: d.u64()? }))();

@@ -23,11 +23,14 @@ pub mod chunk;
 pub mod codec;
 mod committer;
 pub mod dir;
+mod doors;
 pub mod domains;
 pub mod error;
 #[cfg(test)]
 mod faulty;
 pub mod fs;
+#[cfg(test)]
+mod fuzz;
 mod hold;
 pub mod id;
 pub mod index;
