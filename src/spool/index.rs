@@ -26,6 +26,10 @@ pub(super) struct JobIndex {
     jobs: BTreeMap<JobId, Entry>,
     /// Jobs that can't be read: said once.
     unreadable: BTreeSet<JobId>,
+    /// Jobs that couldn't be recovered at the start.
+    left: BTreeSet<JobId>,
+    /// Active jobs that are known to be durable.
+    durable: BTreeSet<JobId>,
 }
 
 struct Entry {
@@ -75,8 +79,9 @@ pub struct JobDue {
 }
 
 impl JobIndex {
-    pub fn new(range: XxRange) -> Self {
-        Self { range, jobs: BTreeMap::new(), unreadable: BTreeSet::new() }
+    pub fn new(range: XxRange, left: BTreeSet<JobId>) -> Self {
+        let (unreadable, durable) = (BTreeSet::new(), BTreeSet::new());
+        Self { range, jobs: BTreeMap::new(), unreadable, left, durable }
     }
 
     pub fn dir_of(&self, job: &JobId) -> Result<JobDir> {
@@ -142,6 +147,12 @@ impl DirOwner {
             e.open > 0
                 || active.contains(id) && Written::of(&e.dir).is_none_or(|written| written == e.written)
         });
+        index.durable.retain(|job| active.contains(job));
+        if active.iter().any(|job| !index.durable.contains(job)) {
+            // whoever submitted it may have died before it was durable, and what is sent is to be known
+            self.spool.sync_state(JobState::Active)?;
+            index.durable.extend(active.iter().cloned());
+        }
         for job in &active {
             if let Some(entry) = index.jobs.get_mut(job) {
                 let request = entry.dir.request();
@@ -151,6 +162,9 @@ impl DirOwner {
                     Ok(standing) => entry.standing = standing,
                     Err(e) => tracing::error!("job {job} keeps its standing: {e}"),
                 }
+                continue;
+            }
+            if index.left.contains(job) {
                 continue;
             }
             match self.load(job, index.range) {

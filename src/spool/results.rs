@@ -181,9 +181,9 @@ mod tests {
         accepted.queue_id = "4abc".into();
         accepted.possible_repeat = true;
         let refused = Settled::local(Outcome::Refused, 2, 6, "5.1.1 no");
-        let bytes = encode(&[child], [(4, &accepted), (9, &refused)].into_iter());
+        let (bytes, counts) = encode(&[child], [(4, &accepted), (9, &refused)].into_iter());
         let (head, settled) = decode(&bytes).unwrap();
-        assert_eq!(head.children, [child]);
+        assert_eq!((head.children.as_slice(), head.counts), ([child].as_slice(), counts));
         assert_eq!((head.counts.of(Outcome::Accepted), head.counts.possible_repeats), (1, 1));
         assert_eq!(settled, [(4, accepted), (9, refused)]);
         assert_eq!(header(&bytes).unwrap(), head);
