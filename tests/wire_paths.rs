@@ -16,6 +16,8 @@ mod rows;
 #[path = "common/work.rs"]
 #[allow(dead_code, reason = "not all of it is used here")]
 mod work;
+#[path = "wire_paths/wrong.rs"]
+mod wrong;
 
 use play::{Path, Play, play_all};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -34,6 +36,26 @@ macro_rules! each_path {
             #[tokio::test]
             async fn nothing_is_sent_without_a_record() {
                 no_record(Path::$path).await;
+            }
+
+            #[tokio::test]
+            async fn a_reply_out_of_place_accepts_refuses_and_blames_nobody() {
+                wrong::wrong_replies(Path::$path).await;
+            }
+
+            #[tokio::test]
+            async fn a_reply_that_nobody_asked_for_is_no_acceptance() {
+                wrong::unsolicited_replies(Path::$path).await;
+            }
+
+            #[tokio::test]
+            async fn replies_cut_at_any_octet_mean_the_same() {
+                wrong::replies_cut(Path::$path).await;
+            }
+
+            #[tokio::test]
+            async fn a_farewell_behind_a_reply_takes_nothing_back() {
+                wrong::a_farewell_behind_a_reply(Path::$path).await;
             }
         }
     )+};

@@ -275,12 +275,19 @@ impl<W: Work> Dialogue<W> {
                 let context = Context { messages: self.messages, ..Context::default() };
                 match self.judge(Stage::Mail, heard, &context) {
                     Ok(_) if self.rotate => Ok(()),
-                    Ok(_) => Err(InfeedError::Said { stage: Stage::Mail, said: heard.said() }),
+                    // A refusal of what can't be refused: the answer to something else.
+                    Ok(_) => Err(Self::unexpected(heard)),
                     Err((_, error)) => Err(error),
                 }
             }
-            code => Err(InfeedError::Unexpected { stage: Stage::Mail, code, text: heard.said().text }),
+            _ => Err(Self::unexpected(heard)),
         }
+    }
+
+    /// What RSET is never answered with.
+    fn unexpected(heard: &Heard) -> InfeedError {
+        let Said { code, text } = heard.said();
+        InfeedError::Unexpected { stage: Stage::Mail, code, text }
     }
 
     async fn opened(&mut self, mut lent: Lent<W>, opened: Result<Opened, (Stage, InfeedError)>) -> Step<W> {

@@ -98,8 +98,8 @@ fn domain(address: &str) -> &str {
     address.rsplit_once('@').map_or("", |(_, domain)| domain)
 }
 
-/// Blanks out the recipient's own address and domain, `<…>`, and words that look like a queue id, a
-/// number or a host: six or more octets with a digit among them.
+/// Blanks out the recipient's own address and domain, `<…>`, numbers, and words that look like a queue id or
+/// a host: six or more octets with a digit among them.
 fn blank(address: &str, text: &str) -> String {
     let mut text = text.to_lowercase();
     let address = address.to_lowercase();
@@ -128,7 +128,8 @@ fn push_words(out: &mut String, text: &str) {
         let end = rest.find(|c| !inside(c)).unwrap_or(rest.len());
         let word = &rest[..end];
         let id = word.len() >= 6 && word.bytes().any(|b| b.is_ascii_digit());
-        out.push_str(if id { "*" } else { word });
+        let number = !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
+        out.push_str(if id || number { "*" } else { word });
         let next = rest[end..].find(inside).map_or(rest.len(), |at| end + at);
         out.push_str(&rest[end..next]);
         rest = &rest[next..];
@@ -198,5 +199,15 @@ mod tests {
         let b = blank("Eve@b.example", "5.1.1 <x@y>: no such user at B.example, id 4XyZ12abcDz");
         assert_eq!(a, b);
         assert_ne!(blank("a@b", "5.1.1 unknown"), blank("a@b", "5.2.2 full"));
+    }
+
+    #[test]
+    fn personalised_messages_of_different_sizes_over_the_limit_are_one_streak() {
+        let mut streak = RefusalStreak::default();
+        let trips = (0..50).any(|i| {
+            let text = format!("5.3.4 the content has {} octets and the MTA takes 2000", 9_995 + i);
+            matches!(streak.on_refused(&format!("u@d{i}.example"), &said(552, text)), Streak::Trip { .. })
+        });
+        assert!(trips);
     }
 }

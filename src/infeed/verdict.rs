@@ -230,9 +230,15 @@ fn at_session_start(said: &Said) -> Verdict {
     }
 }
 
+/// A 2xx that answers a command for mail. 220 and 221 speak of the service alone: it begins (behind a proxy
+/// that has changed its server meanwhile), or it ends. Nobody was taken by that.
+pub fn is_yes(code: u16) -> bool {
+    (200..300).contains(&code) && !matches!(code, 220 | 221)
+}
+
 fn at_mail(said: &Said, context: &Context) -> Verdict {
     match said.code {
-        200..300 => GO,
+        code if is_yes(code) => GO,
         503 if context.across_dot => verdict(Session::Go, Fate::Again, Mta::LearnNoGroupAcrossDot),
         501 | 504 | 555 if context.xverp => verdict(Session::Cautious, Fate::NotTried, Mta::LearnNoXverp),
         // Out of sequence elsewhere: the two ends disagree about where they are.
@@ -251,7 +257,7 @@ fn at_mail(said: &Said, context: &Context) -> Verdict {
 
 fn at_rcpt(said: &Said, context: &Context) -> Verdict {
     match said.code {
-        200..300 => GO,
+        code if is_yes(code) => GO,
         400..500 if too_much_mail(said) => verdict(Session::Cautious, Fate::NotTried, Mta::HoldMinute),
         451 | 452 | 552 if context.rcpts_accepted > 0 && too_many_recipients(said) => {
             verdict(Session::Go, Fate::NotTried, Mta::LearnRecipientsMax)
@@ -277,7 +283,7 @@ fn at_data(said: &Said, context: &Context) -> Verdict {
 
 fn at_content(said: &Said, context: &Context) -> Verdict {
     match said.code {
-        200..300 => GO,
+        code if is_yes(code) => GO,
         // It may have taken the chunk for commands. One that has taken a chunk before knows BDAT.
         500 | 502 if context.first_chunk => NO_CHUNKING,
         // Postfix 554 5.5.1 no valid recipients, Exim 503: said of what is known already.

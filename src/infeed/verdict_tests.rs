@@ -52,6 +52,23 @@ fn each_421_closes_and_touches_no_recipient() {
 }
 
 #[test]
+fn a_220_or_221_amid_a_session_takes_nobody() {
+    use {Mta::BackOff, Session::Close, Stage::*};
+    for code in [220, 221] {
+        let text = "2.0.0 mx.example.org ESMTP";
+        judged(
+            &[
+                (Mail, code, text, Close, Fate::Lost, BackOff),
+                (Rcpt, code, text, Close, Fate::Lost, BackOff),
+                (Data, code, text, Close, Fate::Lost, BackOff),
+                (Content, code, text, Close, Fate::InDoubt, BackOff),
+            ],
+            &MIDST,
+        );
+    }
+}
+
+#[test]
 fn anvils_450_holds_a_minute_and_greylisting_does_not() {
     use Stage::*;
     let text = "4.7.1 Error: too much mail from ::1";

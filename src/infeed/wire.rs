@@ -125,7 +125,7 @@ impl Wire {
     }
 
     /// The MTA has said nothing that was not asked for.
-    fn quiet(&self, stage: Stage) -> Result<(), InfeedError> {
+    pub fn quiet(&self, stage: Stage) -> Result<(), InfeedError> {
         let left = &self.inbox[self.taken..];
         if left.is_empty() {
             return Ok(());

@@ -6,6 +6,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
 use crate::spool::{Chunk, JobId};
 
 /// A claimed chunk while its pass lasts.
@@ -23,6 +25,8 @@ pub(super) struct Hand {
     pub unsettled: usize,
     /// In doubt once in this pass and sent again: a second time they wait.
     pub resent: BTreeSet<u16>,
+    /// When each of those in flight was taken, as a count of what happened in the run.
+    taken_at: FxHashMap<u16, u64>,
 }
 
 impl Hand {
@@ -35,7 +39,27 @@ impl Hand {
     ) -> Self {
         let queued = waiting.len();
         let alone = if solo { waiting.collect() } else { VecDeque::new() };
-        Self { job, chunk, solo, alone, queued, in_flight: 0, unsettled: queued, resent: BTreeSet::new() }
+        Self {
+            job,
+            chunk,
+            solo,
+            alone,
+            queued,
+            in_flight: 0,
+            unsettled: queued,
+            resent: BTreeSet::new(),
+            taken_at: FxHashMap::default(),
+        }
+    }
+
+    /// These were taken at this moment.
+    pub fn note_taken(&mut self, indices: &[u16], moment: u64) {
+        self.taken_at.extend(indices.iter().map(|&index| (index, moment)));
+    }
+
+    /// When this one, which comes back, was taken.
+    pub fn came_back(&mut self, index: u16) -> u64 {
+        self.taken_at.remove(&index).unwrap_or(0)
     }
 
     /// Recipients that wait to be taken.

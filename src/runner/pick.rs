@@ -40,7 +40,8 @@ impl<O: Owner> Supply<O> {
             return None;
         }
         let weighed = if state.weighted && !mta.sink { state.turn_of(mta) } else { None };
-        let State { mtas, line, serials, jobs, groups, hands, kept_waiting, first_left, .. } = &mut *state;
+        let State { mtas, line, serials, jobs, groups, hands, kept_waiting, first_left, moment, .. } =
+            &mut *state;
         let anything = weighed.is_none_or(|at| may_take(mtas, at, Instant::now()));
         let mut last = None;
         while let Some(place) = line.next(last) {
@@ -76,7 +77,9 @@ impl<O: Owner> Supply<O> {
             if job.is_ready(hands) {
                 job.enter(line);
             }
-            let Some(hand) = hands.get(&handle) else { panic!("chunk {handle} is not in hand") };
+            let Some(hand) = hands.get_mut(&handle) else { panic!("chunk {handle} is not in hand") };
+            *moment += 1;
+            hand.note_taken(&indices, *moment);
             job.in_flight += indices.len();
             // only on crossing it, since a wake-up costs a context switch a message: below it, the
             // feeder has claimed all that it may, and hears of ended chunks from `after_landing`

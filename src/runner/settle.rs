@@ -1,7 +1,7 @@
 //! What became of a transaction, recipient by recipient: outcome, another try, or the refusal breaker.
 
 use super::retry::RetryPolicy;
-use super::supply::{JobRun, JobStop, State, Supply, of_token};
+use super::supply::{HeldRefusal, JobRun, JobStop, State, Supply, of_token};
 use crate::clock::{self, Micros};
 use crate::infeed::{JobFault, RcptResult, Said, Settlement, Streak};
 use crate::spool::{Chunk, OnDoubt, Outcome, Owner, Settled};
@@ -17,7 +17,7 @@ struct Landing {
     /// Provisionally refused.
     hold: Vec<u16>,
     /// Refusals held before, final now; of any chunk of the job.
-    released: Vec<(u32, u16, Settled)>,
+    released: Vec<HeldRefusal>,
 }
 
 impl<O: Owner> Supply<O> {
@@ -29,13 +29,15 @@ impl<O: Owner> Supply<O> {
         {
             let mut state = self.lock();
             let retry = state.retry;
-            let State { hands, jobs, .. } = &mut *state;
+            let State { hands, jobs, moment, .. } = &mut *state;
+            *moment += 1;
             let Some(hand) = hands.get_mut(&handle) else { panic!("chunk {handle} is not in hand") };
             let Some(job) = jobs.get_mut(&hand.job) else { panic!("job {} is not in hand", hand.job) };
             let now = clock::now_us();
             for (rcpt, result) in transaction.recipients.iter().zip(results) {
                 let (_, index) = of_token(rcpt.token);
-                let previous = Previous::of(&hand.chunk, index);
+                let taken_at = hand.came_back(index);
+                let previous = Previous::of(&hand.chunk, index, job.meta.submitted_us);
                 let result = match (&job_fault, result) {
                     (Some(fault), RcptResult::NotTried) if job.accept_refusals || job.template.is_pack() => {
                         RcptResult::Refused { stage: fault.stage, said: fault.said.clone() }
@@ -49,12 +51,13 @@ impl<O: Owner> Supply<O> {
                         landing.record.push((index, s));
                         job.template.on_accepted();
                         if job.streak.on_accepted() == Streak::Release {
-                            landing.released.append(&mut job.held);
+                            job.release_before(taken_at, &mut landing.released);
                         }
                     }
                     RcptResult::Refused { said, .. } => {
-                        let s = previous.settled(Outcome::Refused, now, said.clone());
-                        self.refused(job, handle, index, s, &rcpt.address, &said, &mut landing);
+                        let outcome = previous.settled(Outcome::Refused, now, said.clone());
+                        let refusal = HeldRefusal { handle, index, outcome, at: *moment };
+                        refused(job, refusal, taken_at, &rcpt.address, &said, &mut landing);
                     }
                     RcptResult::Deferred { said, .. } => {
                         landing.record.push((index, deferred(retry, &previous, now, said)));
@@ -91,33 +94,6 @@ impl<O: Owner> Supply<O> {
         self.land(handle, landing);
     }
 
-    /// A 5xx to one recipient: final at once, or held until the streak that it belongs to is over.
-    #[allow(clippy::too_many_arguments)]
-    fn refused(
-        &self,
-        job: &mut JobRun,
-        handle: u32,
-        index: u16,
-        settled: Settled,
-        address: &str,
-        said: &Said,
-        landing: &mut Landing,
-    ) {
-        if job.accept_refusals {
-            landing.record.push((index, settled));
-            return;
-        }
-        match job.streak.on_refused(address, said) {
-            Streak::Hold => {}
-            Streak::Release => landing.released.append(&mut job.held),
-            Streak::Trip { text } => trip(job, text),
-        }
-        landing.hold.push(index);
-        if job.stop.is_none() {
-            job.held.push((handle, index, settled));
-        }
-    }
-
     /// Writes it down, then counts it.
     fn land(&self, handle: u32, landing: Landing) {
         let Landing { record, again, mark, hold, released } = landing;
@@ -150,18 +126,54 @@ impl<O: Owner> Supply<O> {
     }
 
     /// Refusals that were held are final.
-    pub(super) fn refusals_final(&self, held: Vec<(u32, u16, Settled)>) {
-        for (handle, index, settled) in held {
-            self.progress.count(settled.outcome, 1);
-            self.owner.record(handle, vec![(index, settled)]);
+    pub(super) fn refusals_final(&self, held: Vec<HeldRefusal>) {
+        for HeldRefusal { handle, index, outcome, .. } in held {
+            self.progress.count(outcome.outcome, 1);
+            self.owner.record(handle, vec![(index, outcome)]);
             self.lock().settled(handle, 1);
         }
     }
 }
 
+impl JobRun {
+    /// Whoever was taken at `moment` and accepted shows that what had been refused until then was not refused
+    /// for the MTA's sake. Of what came later it says nothing: an MTA that begins to refuse everybody is still
+    /// accepting what other connections sent before.
+    fn release_before(&mut self, moment: u64, released: &mut Vec<HeldRefusal>) {
+        let until = self.held.partition_point(|held| held.at < moment);
+        released.extend(self.held.drain(..until));
+    }
+}
+
+/// A 5xx to one recipient, who was taken at `taken_at`: final at once, or held until the streak that it
+/// belongs to is over.
+fn refused(
+    job: &mut JobRun,
+    refusal: HeldRefusal,
+    taken_at: u64,
+    address: &str,
+    said: &Said,
+    landing: &mut Landing,
+) {
+    if job.accept_refusals {
+        landing.record.push((refusal.index, refusal.outcome));
+        return;
+    }
+    match job.streak.on_refused(address, said) {
+        Streak::Hold => {}
+        Streak::Release => job.release_before(taken_at, &mut landing.released),
+        Streak::Trip { text } => trip(job, text),
+    }
+    landing.hold.push(refusal.index);
+    if job.stop.is_none() {
+        job.held.push(refusal);
+    }
+}
+
 fn deferred(retry: RetryPolicy, previous: &Previous, now: Micros, said: Said) -> Settled {
-    let since = if previous.deferred_since_us == 0 { now } else { previous.deferred_since_us };
-    match retry.next_due(previous.attempts.saturating_add(1), since, now) {
+    let steady = clock::of_job_us(previous.submitted_us);
+    let since = if previous.deferred_since_us == 0 { steady } else { previous.deferred_since_us };
+    match retry.next_due(previous.attempts.saturating_add(1), since, steady) {
         Some(due_us) => {
             let mut s = previous.settled(Outcome::Deferred, now, said);
             (s.due_us, s.deferred_since_us) = (due_us, since);
@@ -185,12 +197,14 @@ fn fault_text(fault: &JobFault) -> String {
 struct Previous {
     attempts: u16,
     deferred_since_us: Micros,
+    /// The job.
+    submitted_us: Micros,
 }
 
 impl Previous {
-    fn of(chunk: &Chunk, index: u16) -> Self {
+    fn of(chunk: &Chunk, index: u16, submitted_us: Micros) -> Self {
         let state = chunk.state(usize::from(index));
-        Self { attempts: state.attempts, deferred_since_us: state.deferred_since_us }
+        Self { attempts: state.attempts, deferred_since_us: state.deferred_since_us, submitted_us }
     }
 
     fn settled(&self, outcome: Outcome, now: Micros, said: Said) -> Settled {

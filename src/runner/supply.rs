@@ -64,6 +64,8 @@ pub(super) struct State {
     pub breaker: StreakLimits,
     /// Jobs that are not drained, and why.
     pub left_alone: BTreeMap<JobId, String>,
+    /// Of them, those that can't be drained as they lie there.
+    pub unreadable: BTreeMap<JobId, String>,
     /// When a chunk of each job was claimed last: a count.
     pub claimed_last: HashMap<JobId, u64>,
     pub claims: u64,
@@ -73,6 +75,17 @@ pub(super) struct State {
     pub finished: Vec<u32>,
     /// What `--first` leaves to hand out.
     pub first_left: Option<u64>,
+    /// Counts transactions taken and settled: which of two came first.
+    pub moment: u64,
+}
+
+/// A refusal that is provisional.
+pub(super) struct HeldRefusal {
+    pub handle: u32,
+    pub index: u16,
+    pub outcome: Settled,
+    /// When it came.
+    pub at: u64,
 }
 
 /// A job while chunks of it are in hand.
@@ -99,8 +112,8 @@ pub(super) struct JobRun {
     /// The feeder was told that more of it is needed.
     pub feed_asked: bool,
     pub streak: RefusalStreak,
-    /// Refusals that are provisional: (chunk, index, outcome).
-    pub held: Vec<(u32, u16, Settled)>,
+    /// Refusals that are provisional, in the order in which they came.
+    pub held: Vec<HeldRefusal>,
     /// Why it is handed out no more.
     pub stop: Option<JobStop>,
     /// Its recipients in transactions now.

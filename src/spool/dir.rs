@@ -41,6 +41,8 @@ pub struct Settings {
     pub free_bytes_min: u64,
     pub free_inodes_min: u64,
     pub again_window_s: u64,
+    /// The longest wait before a retry. What is due later than that was put off by a clock that was ahead.
+    pub retry_delay_s_max: u64,
 }
 
 impl Default for Settings {
@@ -54,6 +56,7 @@ impl Default for Settings {
             free_bytes_min: 64 << 20,
             free_inodes_min: 1_000,
             again_window_s: 86_400,
+            retry_delay_s_max: 3_600,
         }
     }
 }
@@ -89,6 +92,7 @@ impl DirSpool {
         spool.check_file_system()?;
         let path = spool.layout.meta();
         if !spool.fs.exists(&path).at("look at", &path)? {
+            spool.check_absent()?;
             spool.create(&missing)?;
         }
         let meta: SpoolMeta = spool.read_toml(&path)?;
@@ -103,18 +107,56 @@ impl DirSpool {
         if !meta.machine_id.is_empty() && !here.is_empty() && meta.machine_id != here {
             return Err(SpoolError::OtherMachine { path: spool.layout.root });
         }
-        // an older creation that was cut short leaves a folder out
+        // they were all there before `meta.toml` was; but for one that an older infeed didn't know
         for folder in spool.layout.folders() {
-            spool.ensure_dir(&folder)?;
+            if folder == spool.layout.removed() || folder == spool.layout.recent() {
+                spool.ensure_dir(&folder)?;
+            } else if !spool.fs.exists(&folder).at("look at", &folder)? {
+                let why = "it is missing: was the spool copied incompletely? Put it back from where it was \
+                           copied; if it was empty there, make it again";
+                return Err(SpoolError::damaged(&folder, why));
+            }
         }
         Ok(spool)
     }
 
-    /// Whether there is a spool at `root`. An error where that isn't ours to see.
+    /// Whether there is a spool at `root`. An error where that isn't ours to see, or where there are jobs
+    /// without what makes them a spool.
     pub fn exists(root: &Path) -> Result<bool> {
         check_access(root)?;
-        let meta = Layout { root: root.to_path_buf() }.meta();
-        RealFs.exists(&meta).at("look at", &meta)
+        let layout = Layout { root: root.to_path_buf() };
+        let meta = layout.meta();
+        if RealFs.exists(&meta).at("look at", &meta)? {
+            return Ok(true);
+        }
+        let spool = Self {
+            fs: Arc::new(RealFs),
+            layout,
+            settings: Settings::default(),
+            boot: String::new(),
+            results_dirs: Arc::default(),
+            is_durable: Arc::default(),
+        };
+        spool.check_absent().map(|()| false)
+    }
+
+    /// Where there is no `meta.toml`, there are no jobs either.
+    fn check_absent(&self) -> Result<()> {
+        for state in JobState::ALL {
+            let folder = self.layout.state(state);
+            // another process may be making it, and have submitted to it, just now
+            if !self.names(&folder)?.is_empty()
+                && !self.fs.exists(&self.layout.meta()).at("look at", &folder)?
+            {
+                let why = format!(
+                    "it is missing, and {} holds jobs: was the spool copied incompletely? Put the file back \
+                     from where it was copied",
+                    folder.display()
+                );
+                return Err(SpoolError::damaged(&self.layout.meta(), why));
+            }
+        }
+        Ok(())
     }
 
     /// Takes a spool that was written on another machine as this one's.

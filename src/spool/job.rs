@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::codec::{Dec, Enc};
-use super::id::{Counts, JobId, Outcome};
+use super::id::{ChunkDigest, ChunkName, Counts, JobId, Outcome};
 use super::layout::JobState;
 use crate::clock::Micros;
 
@@ -175,6 +175,15 @@ pub struct ManifestEntry {
 }
 
 impl Manifest {
+    /// The names of the chunks, by number.
+    pub fn names(&self, job: &JobId) -> impl Iterator<Item = ChunkName> {
+        let named = |(number, entry): (usize, &ManifestEntry)| ChunkName {
+            due_us: entry.due_us,
+            digest: ChunkDigest::of(job, number as u32),
+        };
+        self.chunks.iter().enumerate().map(named)
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         let mut e = Enc::default();
         for c in &self.chunks {

@@ -2,7 +2,7 @@
 //!
 //! Order: the children under temporary names, synced; then the results, which name them, synced and
 //! renamed (the one moment at which the pass has ended); then the children get their names. Cut short
-//! before that moment, nothing has happened and the temporaries are swept; after it, [`live_chunks`]
+//! before that moment, nothing has happened and the temporaries are swept; after it, [`list_chunks`]
 //! completes what is left to do.
 
 use std::borrow::Cow;
@@ -69,7 +69,8 @@ pub(super) fn end_pass(
     if !untried.is_empty() {
         groups.push((open.name.due_us + 1, untried));
     }
-    for group in by_due(&later, now) {
+    // whatever the clock says, this chunk was due
+    for group in by_due(&later, clock::steady_us().max(open.name.due_us)) {
         groups.push(group);
     }
     let mut children = Vec::with_capacity(groups.len());
@@ -211,9 +212,18 @@ fn child_chunk(
     (child, w.finish(&header))
 }
 
-/// The chunks of one folder whose pass has not ended. Completes or sweeps what a pass that was cut
-/// short has left; only for the owner of `xx`.
-pub(super) fn live_chunks(spool: &DirSpool, dir: &JobDir, xx: u8) -> Result<Vec<ChunkName>> {
+/// What a listing of one `xx` of a job finds.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    /// Chunks whose pass has not ended.
+    pub live: Vec<ChunkName>,
+    /// Chunks whose pass has ended, be the chunk itself there or in quarantine.
+    pub results: HashSet<ChunkName>,
+}
+
+/// The chunks of one folder, and their results. Completes or sweeps what a pass that was cut short has
+/// left; only for the owner of `xx`.
+pub(super) fn list_chunks(spool: &DirSpool, dir: &JobDir, xx: u8) -> Result<Listed> {
     let fs = spool.fs.as_ref();
     let results: HashSet<ChunkName> =
         spool.names(&dir.results_of(xx))?.iter().filter_map(|n| ChunkName::parse(n)).collect();
@@ -241,7 +251,7 @@ pub(super) fn live_chunks(spool: &DirSpool, dir: &JobDir, xx: u8) -> Result<Vec<
         let folder = dir.chunks_of(xx);
         fs.sync_dir(&folder).at("sync", &folder)?;
     }
-    Ok(live)
+    Ok(Listed { live, results })
 }
 
 /// Whether the results of its parent name this child.

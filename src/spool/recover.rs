@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use super::chunk::DEATHS_BEFORE_SOLO;
 use super::dir::DirSpool;
 use super::error::{At, Result, SpoolError};
-use super::hold::Hold;
+use super::hold::{Hold, Turn};
 use super::id::{ChunkName, JobId, Outcome};
 use super::job::{JobMeta, OnDoubt};
 use super::journal::OpenChunk;
 use super::layout::{JobDir, JobState};
-use super::pass::{complete, end_pass, live_chunks, read_chunk};
+use super::pass::{complete, end_pass, list_chunks, read_chunk};
 use super::replay::Replayed;
 use super::results::Settled;
 use crate::clock;
@@ -23,18 +23,6 @@ use crate::slice::XxRange;
 
 /// How long a command that renames the job is waited for.
 const HOLD_WAIT: Duration = Duration::from_secs(10);
-
-fn hold_soon(dir: &JobDir) -> Result<Option<Hold>> {
-    let until = Instant::now() + HOLD_WAIT;
-    loop {
-        match Hold::shared(dir)? {
-            None if Instant::now() < until && dir.path().exists() => {
-                std::thread::sleep(Duration::from_millis(20))
-            }
-            held => return Ok(held),
-        }
-    }
-}
 
 /// What recovery did, for the log and the summary.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,14 +42,8 @@ impl DirSpool {
         let mut did = Recovered::default();
         let mut left = BTreeSet::new();
         for (job, chunks) in self.replay(range)? {
-            let (state, dir) = match self.find(&job) {
-                Err(SpoolError::NoSuchJob(_)) => continue,
-                other => other?,
-            };
             // no command renames the job while this is held
-            let Some(_hold) = hold_soon(&dir)? else {
-                return Err(SpoolError::Busy { job: job.to_string(), seconds: HOLD_WAIT.as_secs() });
-            };
+            let Some((state, dir, _hold)) = self.hold_where_it_is(&job)? else { continue };
             let mut meta = match self.meta_of(&dir) {
                 Ok(meta) => meta,
                 Err(e) if e.is_of_one_job() => {
@@ -102,6 +84,31 @@ impl DirSpool {
         Ok((did, left))
     }
 
+    /// Holds a job in the state that it is in, whatever commands make of it meanwhile; `None` when it is gone.
+    fn hold_where_it_is(&self, job: &JobId) -> Result<Option<(JobState, JobDir, Hold)>> {
+        let until = Instant::now() + HOLD_WAIT;
+        loop {
+            let (state, dir) = match self.find(job) {
+                Err(SpoolError::NoSuchJob(_)) => {
+                    // it may have moved from place to place while it was looked for: nobody moves it now
+                    let _turn = Turn::take(&self.layout.commands())?;
+                    match self.find(job) {
+                        Err(SpoolError::NoSuchJob(_)) => return Ok(None),
+                        other => other?,
+                    }
+                }
+                other => other?,
+            };
+            if let Some(hold) = Hold::shared(&dir)? {
+                return Ok(Some((state, dir, hold)));
+            }
+            if Instant::now() > until {
+                return Err(SpoolError::Busy { job: job.to_string(), seconds: HOLD_WAIT.as_secs() });
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     fn recover_chunk(
         &self,
         job: &JobId,
@@ -112,7 +119,7 @@ impl DirSpool {
         did: &mut Recovered,
     ) -> Result<()> {
         // an older pass of the same family may have been cut short before its children had their names
-        live_chunks(self, dir, name.xx())?;
+        list_chunks(self, dir, name.xx())?;
         let chunk = match read_chunk(self, dir, name) {
             Ok(Ok(chunk)) => chunk,
             Ok(Err(reason)) => return self.quarantine_chunk(dir, job, name, &reason, &replayed.settled),

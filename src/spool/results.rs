@@ -185,6 +185,7 @@ mod tests {
         let (head, settled) = decode(&bytes).unwrap();
         assert_eq!((head.children.as_slice(), head.counts), ([child].as_slice(), counts));
         assert_eq!((head.counts.of(Outcome::Accepted), head.counts.possible_repeats), (1, 1));
+        assert_eq!(counts, head.counts);
         assert_eq!(settled, [(4, accepted), (9, refused)]);
         assert_eq!(header(&bytes).unwrap(), head);
         for at in 0..bytes.len() {

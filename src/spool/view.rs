@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::dir::DirSpool;
 use super::error::{At, Result, SpoolError};
-use super::id::{ChunkDigest, ChunkName, Counts, JobId, Outcome};
+use super::id::{ChunkName, Counts, JobId, Outcome};
 use super::job::{JobMeta, OnDoubt, Standing};
 use super::layout::{JobDir, JobState};
 use super::own;
@@ -205,8 +205,7 @@ impl DirSpool {
         let manifest = self.manifest_of(dir, meta)?;
         let mut family = Family { passed: HashMap::new(), waiting: BTreeMap::new(), damage: Vec::new() };
         let mut known: Vec<Child> = Vec::with_capacity(manifest.chunks.len());
-        for (number, entry) in manifest.chunks.iter().enumerate() {
-            let name = ChunkName { due_us: entry.due_us, digest: ChunkDigest::of(job, number as u32) };
+        for (name, entry) in manifest.names(job).zip(&manifest.chunks) {
             known.push(Child { name, recipients: entry.recipients, deferred: 0, marked: 0 });
         }
         let mut results = HashSet::new();

@@ -5,6 +5,7 @@
 
 pub mod binary;
 pub mod certificates;
+pub mod clock;
 pub mod daemon;
 pub mod defer_table;
 pub mod desk;

@@ -97,6 +97,16 @@ impl Postfix {
         self.0.dir.join("spool/public/infeed")
     }
 
+    /// Changes lines of main.cf, and has them read (`postfix reload`): sessions that stand go on as before.
+    ///
+    /// # Panics
+    /// When Postfix does not take them.
+    pub fn reload(&self, lines: &[&str]) {
+        let reload = recipe("postfix").arg("reload").arg(&self.0.dir).args(lines).output();
+        let said = reload.expect("the recipe runs");
+        assert!(said.status.success(), "no reload: {}", String::from_utf8_lossy(&said.stderr));
+    }
+
     /// Messages in its queue, whatever their state.
     pub fn queued(&self) -> usize {
         ["maildrop", "incoming", "active", "deferred", "hold", "corrupt"]
@@ -178,6 +188,13 @@ macro_rules! instance_methods {
             pub fn start_again(&mut self) {
                 self.0.launch();
             }
+
+            /// Stops it, and starts it on the same port and queue with another configuration.
+            pub fn start_anew(&mut self, relay: Relay, extra: &[&str]) {
+                self.0.stop();
+                self.0.arguments = arguments(relay, extra);
+                self.0.launch();
+            }
         }
     )+};
 }
@@ -194,8 +211,7 @@ struct Instance {
 
 impl Instance {
     fn start(mta: &'static str, relay: Relay, extra: &[&str]) -> Self {
-        let mut arguments = vec![relay.argument()];
-        arguments.extend(extra.iter().map(|line| (*line).to_owned()));
+        let arguments = arguments(relay, extra);
         let mut instance = Instance { mta, dir: fresh_dir(), port: free_port(), session: 0, arguments };
         instance.launch();
         instance
@@ -246,6 +262,11 @@ impl Drop for Instance {
             eprintln!("{} stays: {error}", self.dir.display());
         }
     }
+}
+
+/// What the recipe is given beside folder and port.
+fn arguments(relay: Relay, extra: &[&str]) -> Vec<String> {
+    std::iter::once(relay.argument()).chain(extra.iter().map(|line| (*line).to_owned())).collect()
 }
 
 fn recipe(mta: &str) -> Command {

@@ -6,6 +6,7 @@ mod auth;
 mod certificates;
 mod exchange;
 mod failures;
+mod flood;
 mod life;
 mod limits;
 mod server;

@@ -15,6 +15,8 @@ use tokio_rustls::TlsAcceptor;
 /// Where in the dialogue: messages by their number, recipients by their token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
+    Banner,
+    Ehlo,
     Mail(u64),
     /// RSET, before whichever message.
     Rset,
@@ -44,6 +46,16 @@ pub enum Does {
     TakeAndClose,
 }
 
+/// In what pieces replies go out.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Pieces {
+    #[default]
+    Whole,
+    Octets,
+    /// Two, the first of so many octets; shorter replies go out whole.
+    Cut(usize),
+}
+
 /// How often an act is done.
 pub const ALWAYS: usize = usize::MAX;
 
@@ -55,8 +67,7 @@ pub struct Mta {
     pub ehlo: String,
     pub tls: Option<TlsAcceptor>,
     pub acts: Mutex<Vec<Act>>,
-    /// Replies go out an octet at a time.
-    pub split: bool,
+    pub pieces: Pieces,
     /// As Exim: MAIL stays open when BDAT or DATA finds no recipients.
     pub keeps_mail: bool,
     /// One command a write is all it bears.
@@ -70,7 +81,10 @@ pub struct Mta {
 pub struct Taken {
     /// How often each recipient's message was taken.
     pub recipients: BTreeMap<u64, usize>,
-    pub connections: usize,
+    /// Sessions that go on.
+    pub open: usize,
+    /// Sessions that ended without QUIT.
+    pub lost: usize,
     pub wrong: Vec<String>,
     /// Messages by how they came.
     pub by_data: usize,
@@ -89,12 +103,22 @@ impl Mta {
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            self.taken.lock().unwrap().connections += 1;
+            self.taken.lock().unwrap().open += 1;
             let mta = self.clone();
             tokio::spawn(async move {
-                let Some(stream) = mta.secured(stream).await else { return };
-                let session =
-                    Session { mta: &mta, stream, inbox: Vec::new(), at: 0, mail: None, rcpts: Vec::new() };
+                let Some(stream) = mta.secured(stream).await else {
+                    mta.taken.lock().unwrap().open -= 1;
+                    return;
+                };
+                let session = Session {
+                    mta: &mta,
+                    stream,
+                    inbox: Vec::new(),
+                    at: 0,
+                    mail: None,
+                    rcpts: Vec::new(),
+                    said_quit: false,
+                };
                 session.run().await;
             });
         }
@@ -128,21 +152,25 @@ struct Session<'a> {
     /// The number of the message whose MAIL is open.
     mail: Option<u64>,
     rcpts: Vec<u64>,
+    said_quit: bool,
 }
 
 impl Session<'_> {
     async fn run(mut self) {
         // Its end is the scenario's doing, or the client's right.
         let Err(Over) = self.dialogue().await;
+        let mut taken = self.mta.taken.lock().unwrap();
+        taken.lost += usize::from(!self.said_quit);
+        taken.open -= 1;
     }
 
     async fn dialogue(&mut self) -> Result<std::convert::Infallible, Over> {
-        self.say("220 mx").await?;
+        self.reply(At::Banner, "220 mx").await?;
         loop {
             let line = self.line().await?;
             let (verb, rest) = line.split_at_checked(4).unwrap_or((&line, ""));
             match verb {
-                "EHLO" => drop(self.say(&self.mta.ehlo).await?),
+                "EHLO" => drop(self.reply(At::Ehlo, &self.mta.ehlo).await?),
                 "MAIL" => self.mail(rest).await?,
                 "RCPT" => self.rcpt(rest).await?,
                 "DATA" => self.data().await?,
@@ -152,6 +180,7 @@ impl Session<'_> {
                     self.reply(At::Rset, "250 2.0.0 Ok").await?;
                 }
                 "QUIT" => {
+                    self.said_quit = true;
                     self.say("221 2.0.0 Bye").await?;
                     return Err(Over);
                 }
@@ -320,7 +349,7 @@ impl Session<'_> {
         // Counted before it is said: the client may be gone at once.
         let takes = match self.mta.peek(At::End(number)) {
             None => true,
-            Some(Does::Say(text)) => text.starts_with('2'),
+            Some(Does::Say(text) | Does::Leave(text)) => text.starts_with("25"),
             Some(Does::TakeAndClose) => true,
             Some(_) => false,
         };
@@ -339,13 +368,19 @@ impl Session<'_> {
 
     async fn say(&mut self, text: &str) -> Result<u16, Over> {
         let octets = format!("{}\r\n", text.replace('|', "\r\n"));
-        let pieces = if self.mta.split { 1 } else { octets.len() };
-        for piece in octets.as_bytes().chunks(pieces) {
-            self.stream.write_all(piece).await.map_err(|_| Over)?;
-            self.stream.flush().await.map_err(|_| Over)?;
-            if self.mta.split {
+        let octets = octets.as_bytes();
+        let pieces: Vec<&[u8]> = match self.mta.pieces {
+            Pieces::Octets => octets.chunks(1).collect(),
+            Pieces::Cut(at) if at < octets.len() => vec![&octets[..at], &octets[at..]],
+            Pieces::Whole | Pieces::Cut(_) => vec![octets],
+        };
+        for (i, piece) in pieces.iter().enumerate() {
+            // The client reads what came before.
+            if i > 0 {
                 tokio::task::yield_now().await;
             }
+            self.stream.write_all(piece).await.map_err(|_| Over)?;
+            self.stream.flush().await.map_err(|_| Over)?;
         }
         Ok(text.get(..3).and_then(|code| code.parse().ok()).unwrap_or(0))
     }

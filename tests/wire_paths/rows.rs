@@ -2,7 +2,7 @@
 
 use infeed::infeed::Stage;
 
-use super::mta::{ALWAYS, At::*, Does::*};
+use super::mta::{ALWAYS, At::*, Does::*, Pieces};
 use super::play::{Changes, On, PLAIN, Row};
 
 /// The messages by their recipients; the first is a message's number. Where groups go across messages the
@@ -13,7 +13,7 @@ const THREE: &[u64] = &[3, 4, 5];
 /// Message 3 and what is behind it in its group.
 const REST: &[u64] = &[3, 4, 5, 6, 7];
 
-const fn row(name: &'static str) -> Row {
+pub const fn row(name: &'static str) -> Row {
     Row { name, acts: &[], but: &[], faults: &[], changes: PLAIN }
 }
 
@@ -23,7 +23,7 @@ pub const NO_BDAT: Row = Row { acts: &[(AnyBdat, Close, ALWAYS)], ..row("BDAT is
 
 pub const ROWS: &[Row] = &[
     ALL_WELL,
-    Row { changes: Changes { split: true, ..PLAIN }, ..row("replies an octet at a time") },
+    Row { changes: Changes { pieces: Pieces::Octets, ..PLAIN }, ..row("replies an octet at a time") },
     Row { changes: Changes { shared: true, ..PLAIN }, ..row("shared content") },
     Row { changes: Changes { large: true, ..PLAIN }, ..row("content larger than all buffers") },
     // MAIL

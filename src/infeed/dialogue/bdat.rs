@@ -28,11 +28,14 @@ pub(super) struct Broken {
     error: InfeedError,
     /// Of the transaction at which it ended, if its content was not written.
     fate: Fate,
+    /// RSET was refused, which no MTA does: an answer to something else, and so may others be that came
+    /// before it in the group.
+    out_of_step: bool,
 }
 
 impl From<(Stage, InfeedError)> for Broken {
     fn from((stage, error): (Stage, InfeedError)) -> Self {
-        Self { stage, error, fate: Fate::Lost }
+        Self { stage, error, fate: Fate::Lost, out_of_step: false }
     }
 }
 
@@ -42,13 +45,15 @@ pub(super) struct Chunks<W: Work> {
     group: VecDeque<Lent<W>>,
     /// Contents of the group, each to go in before `commands[at..]`.
     contents: Vec<(usize, Bytes)>,
+    /// Those of the group whose BDAT was answered well: accepted, once the replies prove to be in step.
+    taken: Vec<(Lent<W>, Heard)>,
     /// The last content whose dots had been stuffed, and the same without: shared content comes again.
     unstuffed: Option<(Bytes, Bytes)>,
 }
 
 impl<W: Work> Chunks<W> {
     pub fn new() -> Self {
-        Self { group: VecDeque::new(), contents: Vec::new(), unstuffed: None }
+        Self { group: VecDeque::new(), contents: Vec::new(), taken: Vec::new(), unstuffed: None }
     }
 
     fn octets_of(&mut self, content: &Content) -> Bytes {
@@ -142,11 +147,39 @@ impl<W: Work> Dialogue<W> {
         let count = group.len();
         for k in 0..count {
             if let Err(broken) = self.chunk(group, k, k > 0 || resets).await {
+                self.settle_taken(broken.out_of_step.then_some(&broken.error));
                 let answered = k + group.len() < count;
                 return self.broken(group, count, answered, broken).await;
             }
         }
-        Step::Idle
+        match self.wire.quiet(Stage::Content) {
+            Ok(()) => {
+                self.settle_taken(None);
+                Step::Idle
+            }
+            Err(error) => {
+                // a farewell says nothing against what was said before it
+                let is_farewell = matches!(error, InfeedError::Said { .. });
+                self.settle_taken((!is_farewell).then_some(&error));
+                Step::End(End::Closed(error))
+            }
+        }
+    }
+
+    /// The replies of the group are all there: what was answered well is accepted, or in doubt where one of
+    /// them was not asked for, since nobody knows then which one. With DATA a 354 keeps both ends in step.
+    fn settle_taken(&mut self, out_of_step: Option<&InfeedError>) {
+        let mut taken = std::mem::take(&mut self.chunks.taken);
+        for (mut lent, heard) in taken.drain(..) {
+            match out_of_step {
+                Some(error) => {
+                    lent.doubt(&error.to_string());
+                    lent.settle();
+                }
+                None => self.accepted(lent, heard),
+            }
+        }
+        self.chunks.taken = taken;
     }
 
     /// The replies to transaction `k`, the first of `group`: it is settled and gone, or an error left it
@@ -154,7 +187,10 @@ impl<W: Work> Dialogue<W> {
     async fn chunk(&mut self, group: &mut VecDeque<Lent<W>>, k: usize, reset: bool) -> Result<(), Broken> {
         if reset {
             let heard = self.hear(Stage::Mail).await.map_err(|e| (Stage::Mail, e))?;
-            self.reset_answered(&heard).map_err(|e| (Stage::Mail, e))?;
+            self.reset_answered(&heard).map_err(|error| Broken {
+                out_of_step: !matches!(error, InfeedError::Said { .. }),
+                ..(Stage::Mail, error).into()
+            })?;
         }
         let Some(lent) = group.front_mut() else { unreachable!("as many as were written") };
         let mut context = Context {
@@ -167,10 +203,12 @@ impl<W: Work> Dialogue<W> {
             ..Context::default()
         };
         let mail = self.hear(Stage::Mail).await.map_err(|e| (Stage::Mail, e))?;
-        if !(200..300).contains(&mail.code) {
+        if !verdict::is_yes(mail.code) {
             let fate = match self.judge(Stage::Mail, &mail, &context) {
                 Ok(verdict) => verdict.fate,
-                Err((Verdict { fate, .. }, error)) => return Err(Broken { stage: Stage::Mail, error, fate }),
+                Err((Verdict { fate, .. }, error)) => {
+                    return Err(Broken { fate, ..(Stage::Mail, error).into() });
+                }
             };
             return self.mail_refused(group, k, fate, &mail.said()).await;
         }
@@ -181,13 +219,15 @@ impl<W: Work> Dialogue<W> {
             let heard = self.hear(Stage::Rcpt).await.map_err(|e| (Stage::Rcpt, e))?;
             at = lent.next_live(at.map_or(0, |at| at + 1));
             let Some(i) = at else { unreachable!("an RCPT was written for every live recipient") };
-            if (200..300).contains(&heard.code) {
+            if verdict::is_yes(heard.code) {
                 context.rcpts_accepted += 1;
                 continue;
             }
             match self.judge(Stage::Rcpt, &heard, &context) {
                 Ok(verdict) => lent.decide_one(i, Stage::Rcpt, verdict.fate, &heard.said()),
-                Err((Verdict { fate, .. }, error)) => return Err(Broken { stage: Stage::Rcpt, error, fate }),
+                Err((Verdict { fate, .. }, error)) => {
+                    return Err(Broken { fate, ..(Stage::Rcpt, error).into() });
+                }
             }
         }
         lent.rcpts_accepted = context.rcpts_accepted;
@@ -195,6 +235,10 @@ impl<W: Work> Dialogue<W> {
         let early = !self.wire.content_is_written(k);
         let Some(lent) = group.pop_front() else { unreachable!("it was there") };
         self.needs_reset = heard.code >= 400;
+        if lent.any_live() && verdict::is_yes(heard.code) && !early {
+            self.chunks.taken.push((lent, heard));
+            return Ok(());
+        }
         if lent.any_live() {
             return Ok(self.content_end(lent, heard, true, early).map_err(|e| (Stage::Content, e))?);
         }
@@ -211,7 +255,7 @@ impl<W: Work> Dialogue<W> {
             let first_chunk = self.accepted == 0;
             let context = Context { chunk: true, first_chunk, messages: self.messages, ..Context::default() };
             if let Err((Verdict { fate, .. }, error)) = self.judge(stage, heard, &context) {
-                return Err(Broken { stage, error, fate });
+                return Err(Broken { fate, ..(stage, error).into() });
             }
         }
         if early || heard.code == 354 {
@@ -268,7 +312,7 @@ impl<W: Work> Dialogue<W> {
         group: &mut VecDeque<Lent<W>>,
         count: usize,
         answered: bool,
-        Broken { stage, error, fate }: Broken,
+        Broken { stage, error, fate, .. }: Broken,
     ) -> Step<W> {
         let first = count - group.len();
         // QUIT behind content that is cut off would be taken for its end

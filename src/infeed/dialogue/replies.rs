@@ -130,7 +130,7 @@ impl<W: Work> Dialogue<W> {
         context: &Context,
     ) -> Result<Fate, (Stage, InfeedError)> {
         // The common case without a copy of the text.
-        let ready = if stage == Stage::Data { heard.code == 354 } else { (200..300).contains(&heard.code) };
+        let ready = if stage == Stage::Data { heard.code == 354 } else { verdict::is_yes(heard.code) };
         if ready && !(stage == Stage::Data && context.rcpts_accepted == 0) {
             return Ok(Fate::Taken);
         }
@@ -191,13 +191,8 @@ impl<W: Work> Dialogue<W> {
             lent.settle();
             return Err(error);
         }
-        if (200..300).contains(&heard.code) {
-            self.shared.succeeded(lent.transaction().recipients[0].token);
-            self.probing = false;
-            self.accepted += 1;
-            self.cautious = false;
-            lent.accept(heard.into_said());
-            lent.settle();
+        if verdict::is_yes(heard.code) {
+            self.accepted(lent, heard);
             return Ok(());
         }
         let said = heard.said();
@@ -217,6 +212,16 @@ impl<W: Work> Dialogue<W> {
                 Err(error)
             }
         }
+    }
+
+    /// Whoever of it is live was accepted.
+    pub(super) fn accepted(&mut self, mut lent: Lent<W>, heard: Heard) {
+        self.shared.succeeded(lent.transaction().recipients[0].token);
+        self.probing = false;
+        self.accepted += 1;
+        self.cautious = false;
+        lent.accept(heard.into_said());
+        lent.settle();
     }
 
     /// The connection is lost with `lent` in flight: settles it.

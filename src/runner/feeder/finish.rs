@@ -38,7 +38,7 @@ impl<O: Owner> Feeder<O> {
                     run.leave(line);
                 }
                 // what is provisional of a chunk that is let go stays pending
-                run.held.retain(|(h, _, _)| *h != handle);
+                run.held.retain(|held| held.handle != handle);
             }
             last.then_some(job)
         };
