@@ -27,6 +27,10 @@ pub(super) struct JobIndex {
     jobs: BTreeMap<JobId, Entry>,
     /// Jobs that can't be drained as they lie there, and why: said once.
     unreadable: BTreeMap<JobId, String>,
+    /// Jobs that couldn't be recovered at the start.
+    left: BTreeSet<JobId>,
+    /// Active jobs that are known to be durable.
+    durable: BTreeSet<JobId>,
 }
 
 struct Entry {
@@ -80,8 +84,9 @@ pub struct JobDue {
 }
 
 impl JobIndex {
-    pub fn new(range: XxRange) -> Self {
-        Self { range, jobs: BTreeMap::new(), unreadable: BTreeMap::new() }
+    pub fn new(range: XxRange, left: BTreeSet<JobId>) -> Self {
+        let (unreadable, durable) = (BTreeMap::new(), BTreeSet::new());
+        Self { range, jobs: BTreeMap::new(), unreadable, left, durable }
     }
 
     pub fn dir_of(&self, job: &JobId) -> Result<JobDir> {
@@ -163,6 +168,12 @@ impl DirOwner {
             e.open > 0
                 || active.contains(id) && Written::of(&e.dir).is_none_or(|written| written == e.written)
         });
+        index.durable.retain(|job| active.contains(job));
+        if active.iter().any(|job| !index.durable.contains(job)) {
+            // whoever submitted it may have died before it was durable, and what is sent is to be known
+            self.spool.sync_state(JobState::Active)?;
+            index.durable.extend(active.iter().cloned());
+        }
         for job in &active {
             if let Some(entry) = index.jobs.get_mut(job) {
                 entry.release();
@@ -173,6 +184,12 @@ impl DirOwner {
                     Ok(standing) => entry.standing = standing,
                     Err(e) => tracing::error!("job {job} keeps its standing: {e}"),
                 }
+                continue;
+            }
+            if index.left.contains(job) {
+                let why = "what was sent of it before the last death couldn't be read at the start: once it can, \
+                           start this again";
+                index.unreadable.insert(job.clone(), why.to_owned());
                 continue;
             }
             match self.load(job, index.range) {

@@ -363,6 +363,11 @@ impl JournalWriter {
         self.file.clone()
     }
 
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        self.dir.join(self.name.file_name())
+    }
+
     /// Whether the next records want a new segment first.
     pub fn is_full(&self) -> bool {
         self.at + self.pending.0.len() as u64 + (64 << 10) > self.size
@@ -399,7 +404,7 @@ impl JournalWriter {
             return Ok(());
         }
         if let Err(e) = self.file.write_at(&self.pending.0, self.at) {
-            return Err(e).at("write the journal", &self.dir.join(self.name.file_name()));
+            return Err(e).at("write the journal", &self.path());
         }
         self.at += self.pending.0.len() as u64;
         self.pending.0.clear();
@@ -434,8 +439,7 @@ impl JournalWriter {
     pub fn close(mut self) -> Result<()> {
         self.note(&Record::Close);
         self.flush()?;
-        let path = self.dir.join(self.name.file_name());
-        self.file.sync().at("sync the journal", &path)?;
+        self.file.sync().at("sync the journal", &self.path())?;
         for name in &self.live {
             let path = self.dir.join(name.file_name());
             match self.fs.remove_file(&path) {

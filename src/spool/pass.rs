@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::path::Path;
 
 use super::chunk::{Chunk, ChunkHeader, ChunkWriter, RecipientState};
 use super::dir::DirSpool;
@@ -100,16 +101,36 @@ pub(super) fn end_pass(
     Ok(PassEnd { children, counts })
 }
 
-/// What is left to do once the results are there: also when an error or a death came between.
-fn complete(spool: &DirSpool, dir: &JobDir, name: ChunkName) -> Result<Option<PassEnd>> {
+/// What is left to do once the results are there: also when an error or a death came between. `None`:
+/// they are not there.
+///
+/// Whoever gave them their name may have died before it was on disk. Or the sync failed: then the name is
+/// lost, and the next sync reports success all the same. So they get it anew.
+///
+/// # Errors
+/// [`SpoolError::Damaged`]: they can't be read, and their recipients count as quarantined.
+pub(super) fn complete(spool: &DirSpool, dir: &JobDir, name: ChunkName) -> Result<Option<PassEnd>> {
     let fs = spool.fs.as_ref();
     let path = dir.result(name);
     let bytes = match fs.read(&path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.raw_os_error() == Some(nix::libc::EIO) => {
+            return Err(SpoolError::damaged(&path, format!("it can't be read: {e}")));
+        }
         other => other.at("read", &path)?,
     };
     let header = results::header(&bytes).map_err(|reason| SpoolError::damaged(&path, reason))?;
-    fs.sync_dir(&dir.results_of(name.xx())).at("sync", &path)?;
+    spool.ensure_result_dirs(dir, name.xx())?;
+    fs::replace(fs, &path, &bytes).at("write", &path)?;
+    for child in &header.children {
+        // the same of their names
+        match fs.rename(&dir.chunk(child.name), &dir.chunk_tmp(child.name)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(e).at("rename", &dir.chunk(child.name));
+            }
+            _ => {}
+        }
+    }
     name_children(spool, dir, name.xx(), &header.children)?;
     Ok(Some(PassEnd { children: header.children, counts: header.counts }))
 }
@@ -207,6 +228,7 @@ pub(super) fn list_chunks(spool: &DirSpool, dir: &JobDir, xx: u8) -> Result<List
     let results: HashSet<ChunkName> =
         spool.names(&dir.results_of(xx))?.iter().filter_map(|n| ChunkName::parse(n)).collect();
     let mut live = Vec::new();
+    let mut named = false;
     for name in spool.names(&dir.chunks_of(xx))? {
         if let Some(chunk) = ChunkName::parse(&name) {
             if !results.contains(&chunk) {
@@ -216,6 +238,7 @@ pub(super) fn list_chunks(spool: &DirSpool, dir: &JobDir, xx: u8) -> Result<List
             let tmp = dir.chunk_tmp(chunk);
             if is_named(spool, dir, chunk, &results)? {
                 fs.rename(&tmp, &dir.chunk(chunk)).at("rename", &tmp)?;
+                named = true;
                 if !results.contains(&chunk) {
                     live.push(chunk);
                 }
@@ -223,6 +246,10 @@ pub(super) fn list_chunks(spool: &DirSpool, dir: &JobDir, xx: u8) -> Result<List
                 fs.remove_file(&tmp).at("remove", &tmp)?;
             }
         }
+    }
+    if named {
+        let folder = dir.chunks_of(xx);
+        fs.sync_dir(&folder).at("sync", &folder)?;
     }
     Ok(Listed { live, results })
 }
@@ -242,17 +269,33 @@ fn is_named(spool: &DirSpool, dir: &JobDir, child: ChunkName, results: &HashSet<
     Ok(false)
 }
 
+/// Reads a chunk, for a report, wherever it is: until somebody drains, a death or a power cut may have left
+/// it under its temporary name.
+pub(super) fn find_chunk(
+    spool: &DirSpool,
+    dir: &JobDir,
+    name: ChunkName,
+) -> Result<std::result::Result<Chunk, String>> {
+    match read_chunk(spool, dir, name) {
+        Err(e) if e.is_not_found() => read_chunk_at(spool, &dir.chunk_tmp(name)),
+        other => other,
+    }
+}
+
 /// Reads a chunk; the reason when it can't be read as one.
 pub(super) fn read_chunk(
     spool: &DirSpool,
     dir: &JobDir,
     name: ChunkName,
 ) -> Result<std::result::Result<Chunk, String>> {
-    let path = dir.chunk(name);
-    match spool.fs.read(&path) {
+    read_chunk_at(spool, &dir.chunk(name))
+}
+
+fn read_chunk_at(spool: &DirSpool, path: &Path) -> Result<std::result::Result<Chunk, String>> {
+    match spool.fs.read(path) {
         Ok(bytes) => Ok(Chunk::parse(bytes)),
         // a bad sector is damage; too many open files, no memory or no permission are not
         Err(e) if e.raw_os_error() == Some(nix::libc::EIO) => Ok(Err(format!("it can't be read: {e}"))),
-        Err(e) => Err(e).at("read", &path),
+        Err(e) => Err(e).at("read", path),
     }
 }

@@ -4,6 +4,7 @@
 //! those that may have been sent are marked (or, under `on_doubt = hold`, are `in_doubt` for good).
 //! It can be cut short at any point and run again.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::chunk::DEATHS_BEFORE_SOLO;
@@ -14,7 +15,7 @@ use super::id::{ChunkName, JobId, Outcome};
 use super::job::{JobMeta, OnDoubt};
 use super::journal::OpenChunk;
 use super::layout::{JobDir, JobState};
-use super::pass::{end_pass, list_chunks, read_chunk};
+use super::pass::{complete, end_pass, list_chunks, read_chunk};
 use super::replay::Replayed;
 use super::results::Settled;
 use crate::clock;
@@ -35,28 +36,38 @@ pub struct Recovered {
 
 impl DirSpool {
     /// Ends every pass that a dead owner left open in the range, then unlinks the journals that nobody
-    /// needs any more. Only for the owner of the range.
-    pub(super) fn recover(&self, range: XxRange) -> Result<Recovered> {
+    /// needs any more. Only for the owner of the range. Gives the jobs that it had to leave: until the next
+    /// start nothing of them may be sent, for what was sent is in the journal alone.
+    pub(super) fn recover(&self, range: XxRange) -> Result<(Recovered, BTreeSet<JobId>)> {
         let mut did = Recovered::default();
+        let mut left = BTreeSet::new();
         for (job, chunks) in self.replay(range)? {
             // no command renames the job while this is held
             let Some((state, dir, _hold)) = self.hold_where_it_is(&job)? else { continue };
             let mut meta = match self.meta_of(&dir) {
                 Ok(meta) => meta,
-                Err(e) => {
+                Err(e) if e.is_of_one_job() => {
                     // its journal stays, the other jobs go on
-                    tracing::error!("job {job} is left as it is: {e}");
+                    tracing::error!("job {job} is left as it is until the next start: {e}");
+                    left.insert(job);
                     continue;
                 }
+                Err(e) => return Err(e),
             };
             if state == JobState::Cancelled {
                 // nobody sends to them again: what may have gone out is in doubt for good
                 meta.on_doubt = OnDoubt::Hold;
             }
             for (name, replayed) in chunks {
-                let result = dir.result(name);
-                if self.fs.exists(&result).at("look at", &result)? {
-                    continue;
+                // its journal goes: from then on the results alone say what was sent, so they must be on disk
+                match complete(self, &dir, name) {
+                    Ok(Some(_)) => continue,
+                    Ok(None) => {}
+                    Err(e @ SpoolError::Damaged { .. }) => {
+                        tracing::error!("{e}: its recipients count as quarantined");
+                        continue;
+                    }
+                    Err(e) => return Err(e),
                 }
                 self.recover_chunk(&job, &meta, &dir, name, &replayed, &mut did)?;
             }
@@ -70,7 +81,7 @@ impl DirSpool {
                 did.doubtful
             );
         }
-        Ok(did)
+        Ok((did, left))
     }
 
     /// Holds a job in the state that it is in, whatever commands make of it meanwhile; `None` when it is gone.

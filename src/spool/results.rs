@@ -193,7 +193,7 @@ mod tests {
         let refused = Settled::local(Outcome::Refused, 2, 6, "5.1.1 no");
         let (bytes, counts) = encode(&[child], [(4, &accepted), (9, &refused)].into_iter());
         let (head, settled) = decode(&bytes).unwrap();
-        assert_eq!(head.children, [child]);
+        assert_eq!((head.children.as_slice(), head.counts), ([child].as_slice(), counts));
         assert_eq!((head.counts.of(Outcome::Accepted), head.counts.possible_repeats), (1, 1));
         assert_eq!(counts, head.counts);
         assert_eq!(settled, [(4, accepted), (9, refused)]);

@@ -11,7 +11,7 @@ use super::id::{ChunkName, Counts, JobId, Outcome};
 use super::job::{JobMeta, OnDoubt, Standing};
 use super::layout::{JobDir, JobState};
 use super::own;
-use super::pass::read_chunk;
+use super::pass::find_chunk;
 use super::replay::{OpenByJob, Replayed};
 use super::results::{self, Child, ResultsHeader};
 use crate::clock::Micros;
@@ -185,7 +185,7 @@ impl DirSpool {
         on_doubt: OnDoubt,
         counts: &mut Counts,
     ) -> Result<()> {
-        let chunk = match read_chunk(self, dir, child.name)? {
+        let chunk = match find_chunk(self, dir, child.name)? {
             Ok(chunk) => chunk,
             Err(_) => {
                 counts.add(Outcome::Pending, u64::from(child.recipients));

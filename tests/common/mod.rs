@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod defer_table;
 pub mod desk;
 pub mod ledger;
+pub mod mount;
 pub mod mta;
 pub mod port;
 pub mod receiver;
