@@ -187,6 +187,9 @@ impl DirOwner {
                 continue;
             }
             if index.left.contains(job) {
+                let why = "what was sent of it before the last death couldn't be read at the start: once it can, \
+                           start this again";
+                index.unreadable.insert(job.clone(), why.to_owned());
                 continue;
             }
             match self.load(job, index.range) {
