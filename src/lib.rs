@@ -24,6 +24,8 @@
 //! The modules stand in the order of the flow; a stage imports only the one that it pulls from,
 //! its callee's API, and the things aside.
 
+#![forbid(unsafe_code)]
+
 pub mod intake;
 pub mod spool;
 pub mod slice;
@@ -37,3 +39,6 @@ pub mod config;
 pub mod control;
 pub mod clock;
 pub mod cli;
+
+#[cfg(test)]
+mod fuzzing;

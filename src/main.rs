@@ -1,5 +1,7 @@
 //! Parses the command line, runs the command, prints its error, ends with its exit code.
 
+#![forbid(unsafe_code)]
+
 use std::io::IsTerminal;
 use std::process::ExitCode;
 

@@ -9,6 +9,10 @@ mod common;
 
 #[path = "kill/drains.rs"]
 mod drains;
+#[path = "kill/mixed.rs"]
+mod mixed;
+#[path = "kill/overlap.rs"]
+mod overlap;
 #[path = "kill/owners.rs"]
 mod owners;
 #[path = "kill/rounds.rs"]

@@ -6,15 +6,15 @@
 
 mod common;
 
-#[path = "soak/account.rs"]
+#[path = "soaking/account.rs"]
 mod account;
-#[path = "soak/acts.rs"]
+#[path = "soaking/acts.rs"]
 mod acts;
-#[path = "soak/gauge.rs"]
+#[path = "soaking/gauge.rs"]
 mod gauge;
-#[path = "soak/mtas.rs"]
+#[path = "soaking/mtas.rs"]
 mod mtas;
-#[path = "soak/world.rs"]
+#[path = "soaking/world.rs"]
 mod world;
 
 use std::time::{Duration, Instant};

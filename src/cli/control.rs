@@ -64,6 +64,7 @@ pub fn exit_code(error: &ControlError) -> u8 {
         ControlError::Ending(_) => exit::PENDING,
         ControlError::NoSuchGroup { .. } => exit::BAD_CONFIG,
         ControlError::InUse { .. } | ControlError::NotASocket { .. } => exit::CANT_CREATE,
+        ControlError::Stranger { .. } => exit::NO_PERMISSION,
         ControlError::Listen { source, .. } => exit::of_io(source, exit::CANT_CREATE),
         ControlError::Connect { source, .. } | ControlError::Broken(source) => {
             exit::of_io(source, exit::IO_ERROR)

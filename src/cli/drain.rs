@@ -351,7 +351,11 @@ pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
                 return Err(exit::coded(code, reason));
             }
             // what a job paused just now leaves is not in `unfinished`, which counts active jobs
-            Ok(if report.paused.is_empty() { code } else { exit::PENDING })
+            Ok(match code {
+                exit::DONE if !report.paused.is_empty() => exit::PENDING,
+                exit::DONE if report.unreadable > 0 => exit::BAD_DATA,
+                code => code,
+            })
         }
     }
 }

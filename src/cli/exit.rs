@@ -196,7 +196,7 @@ pub(super) fn of_spool(error: &SpoolError) -> u8 {
         SpoolError::NoSpace { .. } | SpoolError::FileSystem { .. } => CANT_CREATE,
         SpoolError::BadJobId(_) | SpoolError::PackMember { .. } => USAGE,
         SpoolError::NoSuchJob(_) => NO_INPUT,
-        SpoolError::NotOurs { .. } => NO_PERMISSION,
+        SpoolError::NotOurs { .. } | SpoolError::OpenDoor { .. } => NO_PERMISSION,
         SpoolError::Owned { .. }
         | SpoolError::Busy { .. }
         | SpoolError::TurnHeld { .. }

@@ -24,6 +24,13 @@ pub enum ControlError {
     #[error("the control socket {} can't be used: {source}", path.display())]
     Connect { path: PathBuf, source: io::Error },
     #[error(
+        "the control socket {} is listened on by user {uid}, who is neither root, nor you, nor the spool's \
+         owner: nothing was said to it; remove it, or set control.socket to a path in a folder that not \
+         everybody may write in",
+        path.display()
+    )]
+    Stranger { path: PathBuf, uid: u32 },
+    #[error(
         "the connection to the owner broke: {0}; what was asked may have been done: `infeed status` tells"
     )]
     Broken(io::Error),

@@ -16,6 +16,8 @@
 
 mod client;
 mod error;
+#[cfg(test)]
+mod fuzz;
 pub mod notify;
 mod protocol;
 mod server;

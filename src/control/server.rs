@@ -100,6 +100,10 @@ async fn listen(socket: Listening, desk: Arc<Desk>, mut stopped: watch::Receiver
     loop {
         tokio::select! {
             accepted = socket.listener.accept(), if serving.len() < CONNECTIONS_MAX => match accepted {
+                // its mode lets nobody else in; asked all the same, where it is for its owner alone
+                Ok((stream, _)) if !socket.may_ask(&stream) => {
+                    tracing::warn!("the control socket {}: refused to another user", socket.path.display());
+                }
                 Ok((stream, _)) => {
                     serving.spawn(converse(stream, desk.clone()));
                 }

@@ -4,14 +4,19 @@
 //! It is named for the slices that its owner has, so that drains of disjoint slices have one each. A
 //! socket of a dead owner refuses connections, and the next owner of those slices takes its place. What is
 //! no socket is left alone, and so is the socket of a successor: an owner takes away its own only.
+//!
+//! Whoever may write in the folder can put another file in the name's place at any moment, so mode, owner
+//! and group are set by what the name was opened as, and only if that is the socket just made. In a folder
+//! that everybody may write in, a command believes root, its own user and the spool's owner alone.
 
 use std::fs::{File, Permissions};
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, chownat, fstat, open};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
 
@@ -38,6 +43,18 @@ pub struct Listening {
     pub path: PathBuf,
     /// Device and inode of the name: as long as we listen, no other file has them.
     identity: (u64, u64),
+    /// The users who may ask; `None`: whom the mode lets in.
+    users: Option<Vec<u32>>,
+}
+
+impl Listening {
+    /// Whether the other end of an accepted connection is a user whom this socket is for.
+    pub(super) fn may_ask(&self, stream: impl std::os::fd::AsFd) -> bool {
+        match &self.users {
+            None => true,
+            Some(users) => peer(stream).is_ok_and(|uid| users.contains(&uid)),
+        }
+    }
 }
 
 impl Place {
@@ -77,20 +94,66 @@ impl Place {
         socket.set_nonblocking(true).map_err(failed)?;
         let short = Short::of(&path).map_err(failed)?;
         socket.bind(&SockAddr::unix(&short.path).map_err(failed)?).map_err(failed)?;
-        let identity = identity_of(&path).map_err(failed)?;
-        // before anybody can connect
-        std::fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(failed)?;
+        // all of it before anybody can connect
+        let made = Made::open(&path).map_err(failed)?;
         if matches!(self, Place::Spool { .. }) {
             // root may drain a spool of somebody else's, whose commands must reach it
             give_socket_away(&path).map_err(failed)?;
         }
         if let Some(gid) = group {
-            chown(&path, None, Some(gid)).map_err(failed)?;
+            made.give_to_group(gid).map_err(failed)?;
         }
+        made.set_mode(mode).map_err(failed)?;
+        let identity = made.identity;
         socket.listen(BACKLOG).map_err(failed)?;
         let std_listener: std::os::unix::net::UnixListener = socket.into();
         let listener = UnixListener::from_std(std_listener).map_err(failed)?;
-        Ok(Listening { listener, path, identity })
+        Ok(Listening { listener, users: self.users(), path, identity })
+    }
+
+    /// Root, we, and the spool's owner; a group's socket is for whom its mode lets in.
+    fn users(&self) -> Option<Vec<u32>> {
+        let us = [0, rustix::process::geteuid().as_raw()];
+        match self {
+            Place::Named { group: Some(_), .. } => None,
+            Place::Named { .. } => Some(us.to_vec()),
+            Place::Spool { root, .. } => {
+                let owner = std::fs::metadata(root).map(|m| m.uid()).ok();
+                Some(us.into_iter().chain(owner).collect())
+            }
+        }
+    }
+}
+
+/// The name of a socket that was just made, opened without following a link: what is done to it is done to
+/// that very file, whatever its name comes to mean.
+struct Made {
+    file: OwnedFd,
+    identity: (u64, u64),
+}
+
+impl Made {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let stat = fstat(&file)?;
+        let is_ours = FileType::from_raw_mode(stat.st_mode) == FileType::Socket
+            && stat.st_nlink == 1
+            && stat.st_uid == rustix::process::geteuid().as_raw();
+        if !is_ours {
+            let said = "something else took its place while it was made: who else may write in that folder?";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, said));
+        }
+        Ok(Self { file, identity: (stat.st_dev, stat.st_ino) })
+    }
+
+    fn give_to_group(&self, gid: u32) -> io::Result<()> {
+        Ok(chownat(&self.file, "", None, Some(Gid::from_raw(gid)), AtFlags::EMPTY_PATH)?)
+    }
+
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        // a file that is only named so can't be given a mode but by this way
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        std::fs::set_permissions(path, Permissions::from_mode(mode))
     }
 }
 
@@ -118,6 +181,11 @@ fn identity_of(path: &Path) -> io::Result<(u64, u64)> {
 /// Connects; a name that nobody listens on is `ConnectionRefused`.
 pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
     UnixStream::connect(&Short::of(path)?.path)
+}
+
+/// The user at the other end of a connection.
+pub(super) fn peer(stream: impl std::os::fd::AsFd) -> io::Result<u32> {
+    Ok(rustix::net::sockopt::socket_peercred(stream)?.uid.as_raw())
 }
 
 /// The sockets of a spool, of owners dead or alive.
@@ -169,6 +237,8 @@ impl Short {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::chown;
+
     use super::*;
 
     fn deep() -> (tempfile::TempDir, PathBuf) {
@@ -240,7 +310,6 @@ mod tests {
 
     #[tokio::test]
     async fn roots_socket_in_somebodys_spool_is_that_users() {
-        use std::os::unix::fs::MetadataExt;
         if !rustix::process::geteuid().is_root() {
             eprintln!("not root: not tested");
             return;

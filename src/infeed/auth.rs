@@ -2,7 +2,8 @@
 //! when no mechanism matches, and writes the password to its log.
 //!
 //! Guarantees: the password is in no error, no log and no metric, also when the MTA repeats it in its
-//! reply; it goes only over TLS, to this host, or not at all. Errors: `NoPassword`, `Password`,
+//! reply; it goes only over TLS, to this host, or not at all; a process that has read one leaves no core.
+//! Errors: `NoPassword`, `Password`,
 //! `AuthInClear`, `NoMechanism`, and those of the wire at `Auth`.
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use super::config::{AuthConfig, InfeedConfig, PasswordSource};
 use super::error::InfeedError;
@@ -65,6 +67,7 @@ pub async fn password(
 ) -> Result<Password, InfeedError> {
     let (setting, path) = place(&auth.password, config)?;
     let shown = format!("{setting}: {}", path.display());
+    leave_no_core();
     let read = tokio::task::spawn_blocking(move || read(&path)).await;
     let bad = |reason: String| InfeedError::Password { setting: shown.clone(), reason };
     let (octets, mode) = match read {
@@ -76,6 +79,14 @@ pub async fn password(
         tracing::warn!("{shown}: others on this host can read the password; chmod 600 is enough for infeed");
     }
     one_line(octets).map_err(|reason| bad(reason.to_owned()))
+}
+
+/// Before a password is in memory: no core dump of this process, and no look into it for others of its user
+/// (`PR_SET_DUMPABLE`). systemd and `RLIMIT_CORE` can't tell when there is one to keep.
+fn leave_no_core() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!("a core dump of this process could hold the MTA's password: {error}");
+    }
 }
 
 /// The setting that names the place, and the file.

@@ -26,6 +26,8 @@ mod connection;
 mod dialogue;
 mod envelope;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod handshake;
 mod lent;
 mod pool;

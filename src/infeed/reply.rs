@@ -138,14 +138,16 @@ fn push_printable(text: &mut String, line: &[u8]) {
         _ => text.extend(
             String::from_utf8_lossy(line)
                 .chars()
-                .map(|c| if c.is_control() || is_line_end(c) { '?' } else { c }),
+                .map(|c| if c.is_control() || misleads(c) { '?' } else { c }),
         ),
     }
 }
 
-/// Unicode's own line ends, which would break a report into lines just as well.
-fn is_line_end(c: char) -> bool {
-    matches!(c, '\u{2028}' | '\u{2029}')
+/// Unicode's own line ends, which would break a report into lines just as well; and what changes the order
+/// in which a terminal shows the rest.
+fn misleads(c: char) -> bool {
+    matches!(c, '\u{2028}' | '\u{2029}' | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}')
 }
 
 /// `5.1.1 ` at the start of a line, the space included; empty where there is none.

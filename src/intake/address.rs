@@ -2,7 +2,8 @@
 //!
 //! [`check`] holds RFC 5321 §4.1.2 with the lengths of §4.5.3.1, and RFC 6531 for non-ASCII. It is
 //! stricter where a list is more likely to be broken than to mean it: no space, control character or
-//! angle bracket even within a quoted local part, no invisible character, no all-digit last label.
+//! angle bracket even within a quoted local part, no invisible character, no all-digit last label, and no
+//! `=?`: mail programs decode an encoded word (RFC 2047) wherever they see one, and read another address.
 //!
 //! [`canonical_key`] is what duplicates and suppressions are compared by: the domain as A-labels, all of it
 //! in lower case, *the local part too*. RFC 5321 §2.4 lets a host tell `Bob` from `bob`; hardly any does, and
@@ -10,6 +11,8 @@
 
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::message::address::is_unseen;
 
 /// RFC 5321 §4.5.3.1.1.
 pub const LOCAL_OCTETS_MAX: usize = 64;
@@ -37,6 +40,8 @@ pub enum AddressFault {
     LocalDot,
     #[error("a bad quoted local part")]
     LocalQuote,
+    #[error("an encoded word (=?) before the @, which mail programs would decode")]
+    EncodedWord,
     #[error("nothing after the @")]
     DomainEmpty,
     #[error("more than {DOMAIN_OCTETS_MAX} octets after the @")]
@@ -155,6 +160,9 @@ fn end_of_local(local: &str) -> Result<(), AddressFault> {
     if local.len() > LOCAL_OCTETS_MAX {
         return Err(AddressFault::LocalTooLong);
     }
+    if local.contains("=?") {
+        return Err(AddressFault::EncodedWord);
+    }
     if !local.is_ascii() {
         return first_bad_character(local).map_or(Ok(()), |c| Err(AddressFault::Character(c)));
     }
@@ -229,12 +237,7 @@ fn check_literal(literal: &str) -> Result<(), AddressFault> {
 /// The first character that no part of an address holds: white space, controls, angle brackets, and the
 /// invisible ones that pasting brings along.
 fn first_bad_character(text: &str) -> Option<char> {
-    text.chars().find(|&c| {
-        c.is_whitespace()
-            || c.is_control()
-            || matches!(c, '<' | '>' | '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff0}'..='\u{fffd}')
-    })
+    text.chars().find(|&c| matches!(c, '<' | '>') || is_unseen(c))
 }
 
 /// Appends the form by which `address`, already checked, is compared: domain as A-labels, all in lower case,
@@ -364,6 +367,14 @@ mod tests {
             ("bob\0@example.org", Character('\0')),
             ("\u{200b}bob@example.org", Character('\u{200b}')),
             ("bob\u{a0}@example.org", Character('\u{a0}')),
+            ("bob\u{61c}@example.org", Character('\u{61c}')),
+            ("bob\u{2028}@example.org", Character('\u{2028}')),
+            ("bob\u{85}@example.org", Character('\u{85}')),
+            ("b\u{202e}ob@example.org", Character('\u{202e}')),
+            ("bob\u{e0041}@example.org", Character('\u{e0041}')),
+            ("bob@exa\u{61c}mple.org", Character('\u{61c}')),
+            ("=?utf-8?q?bob=40evil.test=3E?=@example.org", EncodedWord),
+            ("\"=?x?q?a?=\"@example.org", EncodedWord),
             ("\"a b\"@example.org", Character(' ')),
             ("\"a\"b\"@example.org", LocalQuote),
             ("\"a\\\"@example.org", LocalQuote),

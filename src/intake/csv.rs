@@ -2,7 +2,8 @@
 //! line ends and doubled quotes. A quote within a bare field is text, as spreadsheets write it.
 //!
 //! A row whose quoting is broken costs its first physical line, and reading goes on at the next: one stray
-//! quote doesn't swallow the recipients that follow.
+//! quote doesn't swallow the recipients that follow. Nor does it cost much: what was found to be quoted
+//! throughout is not looked at again from the next line on ([`StillQuoted`]).
 
 use std::io;
 
@@ -35,6 +36,27 @@ pub(super) fn split_bare(line: &[u8], delimiter: u8, row: &mut Row) -> Result<()
     Ok(())
 }
 
+/// What the last row whose quote was not closed told: every line that starts within it is inside that
+/// field, up to its end. Offsets are those of the input.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct StillQuoted {
+    from: u64,
+    to: u64,
+    /// The number of the line that starts at `to`.
+    line: u64,
+}
+
+impl StillQuoted {
+    /// A row that is inside a field where a line starts, `octets` into the unread: where it is known to be
+    /// so for the last time, in the same count, and the lines between.
+    fn jump(&self, lines: &Lines, octets: usize, lines_before: u64) -> Option<(usize, u64)> {
+        let at = lines.offset() + octets as u64;
+        let ahead = usize::try_from(self.to.checked_sub(at).filter(|_| at >= self.from)?).ok()?;
+        let lines_between = self.line.checked_sub(lines.line() + lines_before)?;
+        (ahead > 0).then_some((octets + ahead, lines_between))
+    }
+}
+
 /// Where the row that starts at the unread input ends; `first` is the extent of its first physical line.
 ///
 /// `Ok(Err(_))`: its quoting is broken.
@@ -42,10 +64,13 @@ pub(super) fn quoted_extent(
     lines: &mut Lines,
     delimiter: u8,
     first: Extent,
+    known: &mut StillQuoted,
 ) -> io::Result<Result<Extent, BadRow>> {
     let mut extent = first;
     let mut state = State::FieldStart;
     let mut scanned = 0;
+    // where its second line starts
+    let from = lines.offset() + first.octets_taken as u64;
     loop {
         let line_start = scanned;
         let unread = lines.unread();
@@ -65,13 +90,23 @@ pub(super) fn quoted_extent(
             return Ok(Ok(extent));
         }
         if extent.octets == extent.octets_taken {
+            let (to, line) = (lines.offset() + scanned as u64, lines.line() + extent.lines - 1);
+            *known = StillQuoted { from, to, line };
             return Ok(Err(BadRow::QuoteNotClosed));
         }
         scanned = extent.octets_taken;
+        if let Some((there, lines_between)) = known.jump(lines, scanned, extent.lines) {
+            scanned = there;
+            extent.lines += lines_between;
+        }
         let (octets, octets_taken) = match lines.line_end(scanned)? {
             LineEnd::Lf(at) => (at, at + 1),
             LineEnd::Eof(at) if at > scanned => (at, at),
-            LineEnd::Eof(_) | LineEnd::TooLong => return Ok(Err(BadRow::QuoteNotClosed)),
+            LineEnd::Eof(_) | LineEnd::TooLong => {
+                let (to, line) = (lines.offset() + scanned as u64, lines.line() + extent.lines);
+                *known = StillQuoted { from, to, line };
+                return Ok(Err(BadRow::QuoteNotClosed));
+            }
         };
         debug_assert!(octets <= ROW_OCTETS_MAX);
         extent = Extent { octets, octets_taken, lines: extent.lines + 1 };

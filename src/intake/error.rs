@@ -89,6 +89,8 @@ pub enum BadRow {
     NestedValue { at: usize },
     #[error("a key that stands there twice (octet {at})")]
     KeyTwice { at: usize },
+    #[error("more than {max} columns; leave out those that no message needs")]
+    TooManyColumns { max: usize },
     #[error("lone carriage returns as line ends; convert the file, e.g. tr '\\r' '\\n'")]
     LoneCarriageReturns,
 }

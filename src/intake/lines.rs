@@ -18,6 +18,8 @@ pub(super) struct Lines {
     at_eof: bool,
     /// The number, from 1, of the line that starts at `start`.
     line: u64,
+    /// Octets of the input before `start`.
+    offset: u64,
 }
 
 /// Where a line ends, counted from the start of what is unread.
@@ -34,7 +36,7 @@ pub(super) enum LineEnd {
 impl Lines {
     pub(super) fn new(input: Box<dyn Read + Send>) -> Lines {
         let buffer = vec![0; BUFFER_OCTETS].into_boxed_slice();
-        Lines { input, buffer, start: 0, end: 0, at_eof: false, line: 1 }
+        Lines { input, buffer, start: 0, end: 0, at_eof: false, line: 1, offset: 0 }
     }
 
     pub(super) fn unread(&self) -> &[u8] {
@@ -43,6 +45,11 @@ impl Lines {
 
     pub(super) fn line(&self) -> u64 {
         self.line
+    }
+
+    /// Where in the input the unread begins.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
     }
 
     /// Reads until `octets` are unread, or until the input ends.
@@ -77,6 +84,7 @@ impl Lines {
         self.start += octets;
         assert!(self.start <= self.end, "more is consumed than was read");
         self.line += lines;
+        self.offset += octets as u64;
     }
 
     /// Takes the rest of a line of any length, its LF included.
@@ -86,6 +94,7 @@ impl Lines {
                 self.consume(i + 1, 1);
                 return Ok(());
             }
+            self.offset += (self.end - self.start) as u64;
             self.start = self.end;
             if !self.read_more()? {
                 self.line += 1;

@@ -23,6 +23,8 @@ pub mod submit;
 pub mod suppress;
 
 mod csv;
+#[cfg(test)]
+mod fuzz;
 mod lines;
 mod pack_check;
 mod pack_error;

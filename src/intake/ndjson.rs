@@ -8,6 +8,7 @@
 //! numbers, and allocate for every value; `serde_json` still reads what is escaped.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 use super::error::BadRow;
 use super::row::{Row, Span};
@@ -18,9 +19,9 @@ const UNSEEN: Span = Span { start: u32::MAX, end: u32::MAX };
 /// The keys of the object, in order.
 pub(super) fn keys(line: &[u8]) -> Result<Vec<String>, BadRow> {
     let mut object = Object::open(line)?;
-    let mut keys: Vec<String> = Vec::new();
+    let (mut keys, mut seen) = (Vec::new(), HashSet::new());
     while let Some((key, _)) = object.next_pair()? {
-        if keys.iter().any(|k| *k == key) {
+        if !seen.insert(key.clone()) {
             return Err(BadRow::KeyTwice { at: object.at });
         }
         keys.push(key.into_owned());
@@ -28,8 +29,17 @@ pub(super) fn keys(line: &[u8]) -> Result<Vec<String>, BadRow> {
     Ok(keys)
 }
 
+/// Where each key stands among the columns: objects may have theirs in any order, and many.
+#[derive(Debug, Default)]
+pub(super) struct Places(HashMap<String, usize>);
+
+/// The places of these columns.
+pub(super) fn places(columns: &[String]) -> Places {
+    Places(columns.iter().enumerate().map(|(i, name)| (name.clone(), i)).collect())
+}
+
 /// Reads the object on `line` into `row`, one span a column.
-pub(super) fn parse(line: &[u8], columns: &[String], row: &mut Row) -> Result<(), BadRow> {
+pub(super) fn parse(line: &[u8], columns: &[String], places: &Places, row: &mut Row) -> Result<(), BadRow> {
     row.spans.resize(columns.len(), UNSEEN);
     let mut object = Object::open(line)?;
     let mut expected = 0;
@@ -37,8 +47,8 @@ pub(super) fn parse(line: &[u8], columns: &[String], row: &mut Row) -> Result<()
         // Objects of one file mostly have their keys in the same order.
         let column = match columns.get(expected) {
             Some(column) if *column == key => expected,
-            _ => match columns.iter().position(|column| *column == key) {
-                Some(column) => column,
+            _ => match places.0.get(&*key) {
+                Some(&column) => column,
                 None => continue,
             },
         };

@@ -15,13 +15,17 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::address;
-use super::csv::{self, Extent};
+use super::csv::{self, Extent, StillQuoted};
 use super::error::{BadRow, IntakeError};
 use super::lines::{LineEnd, Lines, ROW_OCTETS_MAX, is_blank, without_cr};
 use super::ndjson;
 use super::plain;
 use super::row::{Row, RowRef};
 use super::sniff;
+
+/// Columns of a list, at most: a record of the spool counts its values in 16 bits, and no list that is
+/// meant has as many.
+pub const COLUMNS_MAX: usize = 1024;
 
 /// How a list is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -45,6 +49,9 @@ pub struct RecipientReader {
     kind: Kind,
     columns: Vec<String>,
     address_column: usize,
+    still_quoted: StillQuoted,
+    /// NDJSON: where each key stands in `columns`.
+    places: ndjson::Places,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,8 +102,15 @@ impl RecipientReader {
             Format::List => Kind::List,
             Format::Ndjson => Kind::Ndjson,
         };
-        let mut reader =
-            RecipientReader { lines, path: path.into(), kind, columns: Vec::new(), address_column: 0 };
+        let mut reader = RecipientReader {
+            lines,
+            path: path.into(),
+            kind,
+            columns: Vec::new(),
+            address_column: 0,
+            still_quoted: StillQuoted::default(),
+            places: ndjson::Places::default(),
+        };
         match kind {
             Kind::Csv { .. } => reader.read_header(column)?,
             Kind::Ndjson => reader.read_keys(column)?,
@@ -166,7 +180,7 @@ impl RecipientReader {
             }
             let (extent, parsed) = match self.kind {
                 Kind::List => (first, plain::parse(line, row)),
-                Kind::Ndjson => (first, ndjson::parse(line, &self.columns, row)),
+                Kind::Ndjson => (first, ndjson::parse(line, &self.columns, &self.places, row)),
                 Kind::Csv { delimiter } => self.parse_csv(first, delimiter, row)?,
             };
             if let Err(reason) = parsed.and_then(|()| self.check(row)) {
@@ -188,7 +202,7 @@ impl RecipientReader {
         if memchr::memchr(b'"', line).is_none() {
             return Ok((first, csv::split_bare(line, delimiter, row)));
         }
-        Ok(match csv::quoted_extent(&mut self.lines, delimiter, first)? {
+        Ok(match csv::quoted_extent(&mut self.lines, delimiter, first, &mut self.still_quoted)? {
             Ok(extent) => {
                 let raw = &self.lines.unread()[..extent.octets];
                 (extent, csv::split_quoted(raw, delimiter, row))
@@ -225,6 +239,9 @@ impl RecipientReader {
         let (extent, split) = parsed.map_err(|source| self.read_error(source))?;
         split.map_err(|reason| self.header_error(line, reason))?;
         self.lines.consume(extent.octets_taken, extent.lines);
+        if row.spans.len() > COLUMNS_MAX {
+            return Err(self.header_error(line, BadRow::TooManyColumns { max: COLUMNS_MAX }));
+        }
         for (i, &span) in row.spans.iter().enumerate() {
             let name = row.span_text(span).trim();
             // An export that ends each line with a delimiter has a last column without a name.
@@ -242,6 +259,10 @@ impl RecipientReader {
         let line = self.lines.line();
         self.columns = ndjson::keys(&self.lines.unread()[..first.octets])
             .map_err(|reason| self.header_error(line, reason))?;
+        if self.columns.len() > COLUMNS_MAX {
+            return Err(self.header_error(line, BadRow::TooManyColumns { max: COLUMNS_MAX }));
+        }
+        self.places = ndjson::places(&self.columns);
         self.address_column = sniff::address_column(&self.columns, column, &self.path, line)?;
         Ok(())
     }

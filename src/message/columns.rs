@@ -3,7 +3,7 @@
 //! A name that is no column fails the compile, unless the template guards it (`| default(…)`,
 //! `is defined`); a guarded one is warned of, because a misspelt column would go out as its default.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Names that are always there, unless a column has them.
 pub const BUILT_IN: [&str; 4] = ["address", "email", "job", "row"];
@@ -31,16 +31,25 @@ pub fn missing(
     columns: &[String],
 ) -> Vec<Missing> {
     let tokens = tokens(source);
-    let known = |name: &str| columns.iter().any(|column| column == name);
+    let columns: HashSet<&str> = columns.iter().map(String::as_str).collect();
+    let known = |name: &str| columns.contains(name);
+    let mut uses: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (i, token) in tokens.iter().enumerate() {
+        if let Token::Name(name) = token
+            && starts_a_path(&tokens, i)
+        {
+            uses.entry(name).or_default().push(i);
+        }
+    }
+    let guarded = |name: &str| uses.get(name).is_some_and(|uses| is_guarded(&tokens, uses));
     let mut names: Vec<&String> = undeclared
         .iter()
         .filter(|name| !known(name) && !BUILT_IN.contains(&name.as_str()) && !globals.contains(*name))
         .collect();
     names.sort();
-    let mut missing: Vec<Missing> = names
-        .into_iter()
-        .map(|name| Missing { name: name.clone(), guarded: is_guarded(&tokens, name) })
-        .collect();
+    let mut missing: Vec<Missing> =
+        names.into_iter().map(|name| Missing { name: name.clone(), guarded: guarded(name) }).collect();
+    let mut seen: HashSet<(String, bool)> = missing.iter().map(|m| (m.name.clone(), m.guarded)).collect();
     if !known("row") {
         for (i, token) in tokens.iter().enumerate() {
             if *token != Token::Name("row") || !starts_a_path(&tokens, i) {
@@ -52,7 +61,7 @@ pub fn missing(
                 _ => continue,
             };
             let guarded = has_default(&tokens, after) || has_test(&tokens, after);
-            if !known(name) && !missing.iter().any(|m| m.name == *name && m.guarded == guarded) {
+            if !known(name) && seen.insert(((*name).to_owned(), guarded)) {
                 missing.push(Missing { name: (*name).to_owned(), guarded });
             }
         }
@@ -64,10 +73,8 @@ fn starts_a_path(tokens: &[Token<'_>], at: usize) -> bool {
     at == 0 || tokens[at - 1] != Token::Sign('.')
 }
 
-/// Somewhere tested with `is defined`, or given a default wherever it stands.
-fn is_guarded(tokens: &[Token<'_>], name: &str) -> bool {
-    let uses: Vec<usize> =
-        (0..tokens.len()).filter(|&i| tokens[i] == Token::Name(name) && starts_a_path(tokens, i)).collect();
+/// Somewhere tested with `is defined`, or given a default wherever it stands: in `uses`.
+fn is_guarded(tokens: &[Token<'_>], uses: &[usize]) -> bool {
     !uses.is_empty()
         && (uses.iter().any(|&i| has_test(tokens, i + 1)) || uses.iter().all(|&i| has_default(tokens, i + 1)))
 }

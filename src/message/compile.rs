@@ -4,6 +4,7 @@
 //! absent: `Date`, `Message-ID`. Everything else that is no template keeps its octets, line endings
 //! aside. Errors are [`MessageError`]s, before anything is committed.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::content::Content;
@@ -11,12 +12,12 @@ use super::envelope::{Sender, Verp};
 use super::error::MessageError;
 use super::header::{Kind, LINE_OCTETS_MAX};
 use super::merge::Merge;
-use super::mime::{Header, Structure, TextPart, message_header, walk};
+use super::mime::{Field, Header, Structure, TextPart, message_header, walk};
 use super::parts::{MergedPart, has_marks, upgraded_content_type};
 use super::placeholder;
 use super::sender::fixed_sender;
 use super::template::{CompileOptions, Piece, RecipientView, Template};
-use super::wire::{WirePiece, line_of, normalise};
+use super::wire::{LineCounter, WirePiece, line_of, normalise};
 use super::words::decode_words;
 use crate::clock;
 
@@ -24,7 +25,7 @@ use crate::clock;
 const REMOVED: [&str; 3] = ["Bcc", "Resent-Bcc", "Return-Path"];
 /// Headers that a message has once (RFC 5322 §3.6); From is checked on its own.
 const ONCE: [&str; 7] = ["Date", "Message-ID", "Subject", "Sender", "Reply-To", "To", "Cc"];
-/// Long lines named; more are counted.
+/// Long lines named, and headers that are not UTF-8; more are counted.
 const LONG_LINES_MAX: usize = 10;
 
 /// What stands in place of a range of the message.
@@ -47,18 +48,19 @@ pub fn compile(raw: &[u8], o: &CompileOptions<'_>) -> Result<Template, MessageEr
     let mut edits = Vec::new();
     let mut merge = o.merge.then(|| Merge::new(o.columns, o.job));
     let mut parts = Vec::new();
+    let mut lines = LineCounter::new(raw);
     for field in &header.fields {
         if REMOVED.iter().any(|name| field.is(raw, name)) {
             edits.push(Edit { range: field.whole.clone(), piece: None });
         } else if let Some(merge) = &mut merge
-            && let Some(piece) = header_template(raw, field, merge)?
+            && let Some(piece) = header_template(raw, field, merge, &mut lines)?
         {
             edits.push(Edit { range: field.whole.clone(), piece: Some(piece) });
         }
     }
     if let Some(merge) = &mut merge {
         for text in &structure.texts {
-            if let Some(part) = MergedPart::compile(raw, text, merge)? {
+            if let Some(part) = MergedPart::compile(raw, text, merge, &mut lines)? {
                 part_edits(raw, text, &part, parts.len(), &mut edits);
                 parts.push(part);
             }
@@ -163,11 +165,15 @@ fn warn_of_headers(raw: &[u8], header: &Header, warnings: &mut Vec<String>) {
                 .push(format!("line {line}: a second {name} header; some receivers refuse that (RFC 5322)"));
         }
     }
-    for field in &header.fields {
-        if std::str::from_utf8(&raw[field.value.clone()]).is_err() {
-            let line = line_of(raw, field.whole.start);
-            warnings.push(format!("line {line}: {} holds octets that are not UTF-8", field.name(raw)));
-        }
+    let not_utf8 = |field: &&Field| std::str::from_utf8(&raw[field.value.clone()]).is_err();
+    let mut fields = header.fields.iter().filter(not_utf8);
+    for field in fields.by_ref().take(LONG_LINES_MAX) {
+        let line = line_of(raw, field.whole.start);
+        warnings.push(format!("line {line}: {} holds octets that are not UTF-8", field.name(raw)));
+    }
+    match fields.count() {
+        0 => {}
+        more => warnings.push(format!("{more} more headers hold octets that are not UTF-8")),
     }
 }
 
@@ -224,8 +230,9 @@ fn check_leftovers(raw: &[u8], structure: &Structure, o: &CompileOptions<'_>) ->
 /// The field as a template, if it holds marks. MIME's own headers are not merged.
 fn header_template(
     raw: &[u8],
-    field: &super::mime::Field,
+    field: &Field,
     merge: &mut Merge,
+    lines: &mut LineCounter<'_>,
 ) -> Result<Option<Piece>, MessageError> {
     let name = field.name(raw).into_owned();
     let kind = Kind::of(&name);
@@ -233,7 +240,7 @@ fn header_template(
     if !has_marks(&text) {
         return Ok(None);
     }
-    let place = format!("line {} ({name})", line_of(raw, field.whole.start));
+    let place = format!("line {} ({name})", lines.line_of(field.whole.start));
     let lower = name.to_ascii_lowercase();
     if lower.starts_with("content-") || lower == "mime-version" {
         let reason = "MIME headers are not merged; take the merge marks out".to_owned();
@@ -309,10 +316,11 @@ fn add_headers(
 
 /// The first header that goes out as it came and holds raw UTF-8 (RFC 6532), as a warning.
 fn raw_utf8_header(raw: &[u8], structure: &Structure, edits: &[Edit]) -> Option<String> {
+    let edited: HashSet<&Range<usize>> = edits.iter().map(|edit| &edit.range).collect();
     let field = structure.headers.iter().flat_map(|header| &header.fields).find(|field| {
         let value = &raw[field.whole.clone()];
         let is_utf8 = !value.is_ascii() && std::str::from_utf8(value).is_ok();
-        is_utf8 && !edits.iter().any(|edit| edit.range == field.whole)
+        is_utf8 && !edited.contains(&field.whole)
     })?;
     Some(format!(
         "line {}: {} holds raw UTF-8, which only mail systems with SMTPUTF8 take all the way; encode it (RFC 2047)",

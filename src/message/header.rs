@@ -80,7 +80,7 @@ pub fn field(name: &str, kind: Kind, runs: &[Run<'_>], place: &str) -> Result<St
             if let Some(line) = plain_line(name, runs) {
                 return Ok(line);
             }
-            text_words(&joined(runs))
+            text_words(&joined(runs), kind)
         }
     };
     fold(name, &words, place)
@@ -115,14 +115,26 @@ fn injection(place: &str, character: char) -> RenderError {
     RenderError::Injection { place: place.to_owned(), character }
 }
 
-/// A value stays inside the brackets that the template put it in, and outside of those it opens none.
+/// A value stays inside the brackets that the template put it in, and outside of those it opens none; nor
+/// does it open a quoted string or a comment, which would take in the brackets that follow, or begin an
+/// encoded word within the brackets, where there can be none.
 fn check_bracketed(runs: &[Run<'_>], place: &str) -> Result<(), RenderError> {
-    let mut inside = false;
+    let (mut inside, mut quoted) = (false, false);
+    // the character before, where it could begin an encoded word
+    let mut equals = None;
     for run in runs {
         for c in run.text.chars() {
+            let began = equals.replace(run.from_value).filter(|_| c == '?' && inside);
+            if began.is_some_and(|from_value| from_value || run.from_value) {
+                return Err(injection(place, c));
+            }
+            equals = equals.filter(|_| c == '=');
             match (run.from_value, c) {
+                (false, '"') if !inside => quoted = !quoted,
                 (false, '<') => inside = true,
                 (false, '>') => inside = false,
+                (true, '"' | '\\') if !inside => return Err(injection(place, c)),
+                (true, '(' | ')') if !inside && !quoted => return Err(injection(place, c)),
                 (true, '<' | '>') => return Err(injection(place, c)),
                 (true, _) if inside && (c.is_whitespace() || !c.is_ascii() || c == '"' || c == '\\') => {
                     return Err(injection(place, c));
@@ -237,11 +249,12 @@ fn phrase_words(phrase: &str) -> Vec<String> {
     if phrase.is_empty() {
         return Vec::new();
     }
-    if !phrase.is_ascii() || phrase.len() > LINE_OCTETS_MAX / 4 {
+    // what looks like an encoded word is decoded by mail programs within quotes too, line ends and all
+    if !phrase.is_ascii() || phrase.contains("=?") || phrase.len() > LINE_OCTETS_MAX / 4 {
         return encoded_words(phrase);
     }
     let atoms = phrase.split(' ').all(|word| !word.is_empty() && word.chars().all(is_atext));
-    if atoms && !phrase.contains("=?") {
+    if atoms {
         return phrase.split(' ').map(str::to_owned).collect();
     }
     let mut quoted = String::with_capacity(phrase.len() + 4);
@@ -257,10 +270,13 @@ fn phrase_words(phrase: &str) -> Vec<String> {
 }
 
 /// Text as folding words: what isn't ASCII, looks like an encoded word, or is too long for a line
-/// becomes encoded words. Leading spaces belong to the word that they stand before.
-fn text_words(text: &str) -> Vec<String> {
-    let needs_encoding =
-        |word: &str| !word.is_ascii() || word.contains("=?") || word.len() > LINE_OCTETS_MAX - 200;
+/// becomes encoded words. Leading spaces belong to the word that they stand before. A URI in brackets is
+/// never encoded, since nobody decodes one: too long, it is an error of the recipient.
+fn text_words(text: &str, kind: Kind) -> Vec<String> {
+    let needs_encoding = |word: &str| {
+        let is_uri = kind == Kind::Bracketed && word.contains('<');
+        !word.is_ascii() || (!is_uri && (word.contains("=?") || word.len() > LINE_OCTETS_MAX - 200))
+    };
     let mut words: Vec<String> = Vec::new();
     // Neighbours that need it are encoded as one: space between encoded words is not shown.
     let mut pending = String::new();

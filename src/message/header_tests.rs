@@ -26,7 +26,7 @@ fn display_names_are_quoted_or_encoded() {
     is("To", "\"{Lee, \"Ann\"}\" <{a@b.example}>", "\"Lee, \\\"Ann\\\"\" <a@b.example>");
     is("To", "{Lee, Ann <x@y.example>} <{a@b.example}>", "\"Lee, Ann <x@y.example>\" <a@b.example>");
     is("To", "\"{J\u{f6}rg}\" <{a@b.example}>", "=?utf-8?B?SsO2cmc=?= <a@b.example>");
-    is("To", "{=?utf-8?Q?x?=} <{a@b.example}>", "\"=?utf-8?Q?x?=\" <a@b.example>");
+    is("To", "{=?utf-8?Q?x?=} <{a@b.example}>", "=?utf-8?B?PT91dGYtOD9RP3g/PQ==?= <a@b.example>");
     is("To", "{} <{a@b.example}>", "<a@b.example>");
 }
 
@@ -69,6 +69,23 @@ fn text_beyond_ascii_is_encoded_and_long_text_folded() {
     assert!(long.split("\r\n").all(|line| line.len() <= LINE_FOLD), "{long}");
     let one_word = render("Subject", &format!("{{{}}}", "x".repeat(3000))).unwrap_or_default();
     assert!(one_word.split("\r\n").all(|line| line.len() <= LINE_OCTETS_MAX));
+    // nothing from a value begins a quoted string, a comment or an encoded word around the brackets, or in them
+    for bad in [
+        "{\"} <https://x.example/>",
+        "{\\} <https://x.example/>",
+        "{(} <https://x.example/>",
+        "\"{\"}\" <https://x.example/>",
+        "<https://x.example/{=?utf-8?Q?x?=}>",
+        "<https://x.example/?t={?utf-8?Q?x?=}>",
+        "<https://x.example/?t{=}?x>",
+    ] {
+        assert!(render("List-Help", bad).is_err(), "{bad}");
+    }
+    // nor does a long one become encoded words, which would be no link any more
+    let long = format!("<https://x.example/{}>", "x".repeat(900));
+    is("List-Help", &long, &long);
+    assert!(render("List-Help", &format!("<https://x.example/{{{}}}>", "x".repeat(2_000))).is_err());
+    is("List-Help", "\"{a (b)}\" <https://x.example/?t={a=b}>", "\"a (b)\" <https://x.example/?t=a=b>");
     let uri = render("List-Unsubscribe", &format!("<https://x.example/{{{}}}>", "x".repeat(700)));
     assert!(uri.is_ok_and(|line| line.len() > 700 && line.lines().count() == 1));
 }

@@ -10,7 +10,7 @@ use std::ops::Range;
 use mail_parser::{MessageParser, MimeHeaders};
 
 use super::error::MessageError;
-use super::wire::line_of;
+use super::wire::{LineCounter, line_of};
 
 /// Multiparts inside multiparts; deeper ones are left untouched.
 const DEPTH_MAX: usize = 32;
@@ -134,9 +134,34 @@ pub struct Structure {
 
 /// Walks the message's parts. Attached messages (message/rfc822) are not entered.
 pub fn walk(raw: &[u8], header: &Header) -> Structure {
-    let mut structure = Structure::default();
-    entity(raw, header.clone(), header.body..raw.len(), &mut Vec::new(), "text/plain", &mut structure);
-    structure
+    let mut walk = Walk { found: Structure::default(), lines: LineCounter::new(raw), left_out: 0 };
+    entity(raw, header.clone(), header.body..raw.len(), &mut Vec::new(), "text/plain", &mut walk);
+    let Walk { mut found, left_out, .. } = walk;
+    if left_out > 0 {
+        found.warnings.push(format!("{left_out} more multiparts without a boundary, or not closed"));
+    }
+    found
+}
+
+/// Warnings of multiparts, at most.
+const WARNINGS_MAX: usize = 10;
+
+struct Walk<'a> {
+    found: Structure,
+    lines: LineCounter<'a>,
+    /// Warnings beyond [`WARNINGS_MAX`].
+    left_out: usize,
+}
+
+impl Walk<'_> {
+    fn warn(&mut self, at: usize, what: &str) {
+        if self.found.warnings.len() < WARNINGS_MAX {
+            let line = self.lines.line_of(at);
+            self.found.warnings.push(format!("line {line}: {what}"));
+        } else {
+            self.left_out += 1;
+        }
+    }
 }
 
 fn entity(
@@ -145,9 +170,9 @@ fn entity(
     body: Range<usize>,
     boundaries: &mut Vec<Vec<u8>>,
     default_type: &str,
-    found: &mut Structure,
+    walk: &mut Walk<'_>,
 ) {
-    found.headers.push(header.clone());
+    walk.found.headers.push(header.clone());
     let content_type = content_type(raw, &header);
     let content_type = content_type.unwrap_or_else(|| {
         let (kind, subtype) = default_type.split_once('/').unwrap_or((default_type, ""));
@@ -156,18 +181,18 @@ fn entity(
     let (kind, subtype) = (content_type.kind.as_str(), content_type.subtype.as_str());
     if kind == "multipart" {
         let boundary = content_type.parameter("boundary").as_bytes().to_vec();
-        let line = line_of(raw, body.start);
         if subtype == "signed" || subtype == "encrypted" {
-            found.sealed = true;
+            walk.found.sealed = true;
             return;
         }
         if boundary.is_empty() || boundaries.len() >= DEPTH_MAX {
-            found.warnings.push(format!("line {line}: a multipart without a boundary is left as it is"));
+            walk.warn(body.start, "a multipart without a boundary, or too deep in others, is left as it is");
             return;
         }
+        let start = body.start;
         let (children, closed) = split(raw, body, &boundary);
         if !closed {
-            found.warnings.push(format!("line {line}: this multipart has no closing boundary line"));
+            walk.warn(start, "this multipart has no closing boundary line");
         }
         let default_type = if subtype == "digest" { "message/rfc822" } else { "text/plain" };
         boundaries.push(boundary);
@@ -179,14 +204,14 @@ fn entity(
                 body: child.start,
             });
             let body = header.body.min(child.end)..child.end;
-            entity(raw, header, body, boundaries, default_type, found);
+            entity(raw, header, body, boundaries, default_type, walk);
         }
         boundaries.pop();
     } else if kind == "text" && (subtype == "plain" || subtype == "html") {
         let transfer_encoding = header
             .find(raw, "Content-Transfer-Encoding")
             .map_or_else(|| "7bit".to_owned(), |field| field.text(raw).to_ascii_lowercase());
-        found.texts.push(TextPart {
+        walk.found.texts.push(TextPart {
             header,
             body,
             html: subtype == "html",

@@ -21,6 +21,8 @@ mod compile;
 pub mod content;
 mod envelope;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod header;
 mod lines;
 mod merge;

@@ -13,7 +13,7 @@ use super::header::LINE_OCTETS_MAX;
 use super::lines;
 use super::merge::{Context, Merge, RENDERED_OCTETS_MAX, TemplateId};
 use super::mime::{TextPart, content_type};
-use super::wire::{WirePiece, WireWriter, line_of};
+use super::wire::{LineCounter, WirePiece, WireWriter};
 
 /// What tells a template from text.
 const MARKS: [&str; 3] = ["{{", "{%", "{#"];
@@ -70,9 +70,10 @@ impl MergedPart {
         raw: &[u8],
         part: &TextPart,
         merge: &mut Merge,
+        lines: &mut LineCounter<'_>,
     ) -> Result<Option<MergedPart>, MessageError> {
         let kind = if part.html { "text/html" } else { "text/plain" };
-        let place = format!("{kind} part that starts at line {}", line_of(raw, part.body.start));
+        let place = format!("{kind} part that starts at line {}", lines.line_of(part.body.start));
         let body = &raw[part.body.clone()];
         let wrong = |reason: String| MessageError::Decode { place: place.clone(), reason };
         let Some(transfer) = Transfer::parse(&part.transfer_encoding) else {
@@ -91,7 +92,7 @@ impl MergedPart {
         let charset = Charset::parse(&part.charset)
             .ok_or_else(|| MessageError::Charset { place: place.clone(), charset: part.charset.clone() })?;
         let text = charset.decode(&octets).map_err(wrong)?.replace("\r\n", "\n");
-        let cuts = lines::cut(&text);
+        let cuts = super::lines::cut(&text);
         let template = merge.add_part(&place, part.html, text.clone())?;
         let delimiters = part
             .boundaries

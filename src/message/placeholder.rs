@@ -30,13 +30,13 @@ pub(super) fn scan(raw: &[u8], structure: &Structure) -> Leftovers {
     let mut found = Leftovers::default();
     for header in &structure.headers {
         for field in &header.fields {
-            let line = line_of(raw, field.whole.start);
-            let name = field.name(raw).into_owned();
-            scan_text(&field.text(raw), |_| format!("line {line} ({name})"), &mut found);
+            // counted where something was found alone: a message may have a million headers
+            let place = |_| format!("line {} ({})", line_of(raw, field.whole.start), field.name(raw));
+            scan_text(&field.text(raw), place, &mut found);
         }
     }
     for part in &structure.texts {
-        let first = line_of(raw, part.body.start);
+        let first = || line_of(raw, part.body.start);
         let Some(transfer) = Transfer::parse(&part.transfer_encoding) else { continue };
         let Ok(octets) = transfer.decode(&raw[part.body.clone()]) else { continue };
         let text = match Charset::parse(&part.charset) {
@@ -47,9 +47,9 @@ pub(super) fn scan(raw: &[u8], structure: &Structure) -> Leftovers {
         let lines_as_written = matches!(transfer, Transfer::SevenBit | Transfer::EightBit);
         let place = |line: usize| {
             if lines_as_written {
-                format!("line {}", first + line - 1)
+                format!("line {}", first() + line - 1)
             } else {
-                format!("line {line} of the {kind} part that starts at line {first}")
+                format!("line {line} of the {kind} part that starts at line {}", first())
             }
         };
         scan_text(&text, place, &mut found);
@@ -64,17 +64,18 @@ fn lossy(octets: &[u8]) -> String {
 fn scan_text(text: &str, place: impl Fn(usize) -> String, found: &mut Leftovers) {
     for (i, line) in text.lines().enumerate() {
         let mut at = 0;
+        let mut closing = Closing::default();
         while let Some(next) = line[at..].find(['{', '%', '*', '[', '$', 's', 'r', 'A', 'g', 'x', '-']) {
             at += next;
             let rest = &line[at..];
-            if let Some((mark, len)) = merge_mark(rest) {
-                note(&mut found.merge_marks, format!("{}: {mark}", place(i + 1)));
+            if let Some((mark, len)) = merge_mark(rest, &mut closing) {
+                note(&mut found.merge_marks, || format!("{}: {mark}", place(i + 1)));
                 at += len;
             } else if let Some(mark) = foreign_mark(rest) {
-                note(&mut found.others, format!("{}: {mark}", place(i + 1)));
+                note(&mut found.others, || format!("{}: {mark}", place(i + 1)));
                 at += mark.len();
             } else if let Some((kind, len)) = secret(rest) {
-                note(&mut found.others, format!("{}: {kind}", place(i + 1)));
+                note(&mut found.others, || format!("{}: {kind}", place(i + 1)));
                 at += len;
             } else {
                 at += rest.chars().next().map_or(1, char::len_utf8);
@@ -83,24 +84,38 @@ fn scan_text(text: &str, place: impl Fn(usize) -> String, found: &mut Leftovers)
     }
 }
 
-fn note(list: &mut Vec<String>, finding: String) {
+fn note(list: &mut Vec<String>, finding: impl FnOnce() -> String) {
     match list.len() {
-        n if n < FINDINGS_MAX => list.push(finding),
+        n if n < FINDINGS_MAX => list.push(finding()),
         FINDINGS_MAX => list.push("and more".to_owned()),
         _ => {}
     }
 }
 
+/// Which marks are known not to be closed any more on the line in hand: it is looked for once, also on a
+/// line of a million braces.
+#[derive(Debug, Default)]
+struct Closing {
+    none: [bool; 2],
+}
+
 /// `{{ name… }}` or `{% word… %}`, on one line.
-fn merge_mark(rest: &str) -> Option<(String, usize)> {
-    let (open, close) = [("{{", "}}"), ("{%", "%}")].into_iter().find(|(open, _)| rest.starts_with(open))?;
-    let end = rest[open.len()..].find(close)? + open.len();
-    let inner = rest[open.len()..end].trim_matches(['-', '+', ' ', '\t']);
+fn merge_mark(rest: &str, closing: &mut Closing) -> Option<(String, usize)> {
+    const MARKS: [(&str, &str); 2] = [("{{", "}}"), ("{%", "%}")];
+    let kind = MARKS.iter().position(|(open, _)| rest.starts_with(open))?;
+    let (open, close) = MARKS[kind];
     // CSS and JSON have braces too; a merge mark starts with a name, a string or a bracket.
-    if !inner.starts_with(|c: char| c.is_alphabetic() || matches!(c, '_' | '"' | '\'' | '(')) {
+    let inner = rest[open.len()..].trim_start_matches(['-', '+', ' ', '\t']);
+    if closing.none[kind]
+        || !inner.starts_with(|c: char| c.is_alphabetic() || matches!(c, '_' | '"' | '\'' | '('))
+    {
         return None;
     }
-    let len = end + close.len();
+    let Some(end) = rest[open.len()..].find(close) else {
+        closing.none[kind] = true;
+        return None;
+    };
+    let len = open.len() + end + close.len();
     Some((rest[..len].chars().take(60).collect(), len))
 }
 

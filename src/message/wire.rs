@@ -164,6 +164,31 @@ pub fn line_of(raw: &[u8], at: usize) -> usize {
     memchr_iter(b'\n', &raw[..at.min(raw.len())]).count() + 1
 }
 
+/// Numbers of lines asked for from the front to the back: each octet is looked at once.
+#[derive(Debug)]
+pub struct LineCounter<'a> {
+    raw: &'a [u8],
+    at: usize,
+    line: usize,
+}
+
+impl<'a> LineCounter<'a> {
+    pub fn new(raw: &'a [u8]) -> Self {
+        Self { raw, at: 0, line: 1 }
+    }
+
+    /// As [`line_of`].
+    pub fn line_of(&mut self, at: usize) -> usize {
+        let at = at.min(self.raw.len());
+        if at < self.at {
+            *self = Self::new(self.raw);
+        }
+        self.line += memchr_iter(b'\n', &self.raw[self.at..at]).count();
+        self.at = at;
+        self.line
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,6 +232,15 @@ mod tests {
             prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'.'), Just(b'a'), any::<u8>()],
             0..200,
         )
+    }
+
+    #[test]
+    fn lines_are_counted_the_same_in_any_order() {
+        let raw = b"a\nb\n\nc\nd";
+        let mut counter = LineCounter::new(raw);
+        for at in [0, 1, 2, 4, 5, 5, 9, 3, 0, 20, 8] {
+            assert_eq!(counter.line_of(at), line_of(raw, at), "{at}");
+        }
     }
 
     proptest! {

@@ -91,6 +91,7 @@ pub async fn drain_owned<O: Owner>(
     unfinished += supply.lock().hands.values().map(|h| h.chunk.len() as u64).sum::<u64>();
     let (paused, left_alone) =
         (std::mem::take(&mut feeder.paused), std::mem::take(&mut supply.lock().left_alone));
+    let unreadable = supply.lock().unreadable.len();
     drop((feeder, run));
     drop(supply);
     if wound_up {
@@ -112,6 +113,7 @@ pub async fn drain_owned<O: Owner>(
         unfinished,
         paused,
         left_alone: left_alone.into_iter().collect(),
+        unreadable,
     })
 }
 

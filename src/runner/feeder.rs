@@ -145,6 +145,10 @@ impl<O: Owner> Feeder<O> {
             state.met.retain(|id, _| active.contains(id));
             state.claimed_last.retain(|id, _| active.contains(id));
             self.suppress.retain(|id, _| active.contains(id));
+            state.unreadable.retain(|id, _| active.contains(id));
+            state.unreadable.extend(self.supply.owner.unreadable());
+            let State { left_alone, unreadable, .. } = &mut *state;
+            left_alone.extend(unreadable.clone());
         }
         self.due.clear();
         self.other_target.clear();
@@ -178,8 +182,14 @@ impl<O: Owner> Feeder<O> {
                 // its last pass was ended by a recovery, or by a process that died then
                 match complete(&self.supply.owner, &job.job, 1).await {
                     Ok(true) => {}
-                    // somebody has it in hand just now
-                    Ok(false) => drop(self.looked_done.remove(&job.job)),
+                    Ok(false) => match self.supply.owner.find_missing(&job.job).await {
+                        // somebody has it in hand just now
+                        Ok(()) => drop(self.looked_done.remove(&job.job)),
+                        Err(e) => {
+                            self.supply.lock().unreadable.insert(job.job.clone(), e.to_string());
+                            self.leave_alone(&job.job, e)?;
+                        }
+                    },
                     Err(e) => self.leave_alone(&job.job, e)?,
                 }
             }

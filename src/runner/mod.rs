@@ -145,6 +145,8 @@ pub struct DrainReport {
     pub paused: Vec<(JobId, String)>,
     /// Jobs that were left alone, with the reason.
     pub left_alone: Vec<(JobId, String)>,
+    /// How many of them can't be drained as they lie there.
+    pub unreadable: usize,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -65,6 +65,8 @@ pub(super) struct State {
     pub breaker: StreakLimits,
     /// Jobs that are not drained, and why.
     pub left_alone: BTreeMap<JobId, String>,
+    /// Of them, those that can't be drained as they lie there.
+    pub unreadable: BTreeMap<JobId, String>,
     /// When a chunk of each job was claimed last: a count.
     pub claimed_last: HashMap<JobId, u64>,
     pub claims: u64,

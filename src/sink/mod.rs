@@ -26,6 +26,8 @@ mod counters;
 mod dialogue;
 mod envelope;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod ledger;
 mod parameters;
 mod receiver;

@@ -76,6 +76,10 @@ pub trait Owner: Clone + Send + Sync + 'static {
     fn recovered(&self) -> Recovered;
     /// What there is to do in the range.
     fn scan(&self) -> impl Future<Output = Result<Vec<JobDue>>> + Send;
+    /// Jobs that can't be drained as they lie there, by the last scan, and why.
+    fn unreadable(&self) -> Vec<(JobId, String)>;
+    /// An error when retry chunks of a job are missing; for one of which nothing waits and that isn't done.
+    fn find_missing(&self, job: &JobId) -> impl Future<Output = Result<()>> + Send;
     /// The next chunk of a job that is due.
     fn next_due(&self, job: &JobId) -> Option<ChunkName>;
     /// What of a job is due, by domain.
@@ -215,6 +219,13 @@ impl Owner for Arc<DirOwner> {
     async fn scan(&self) -> Result<Vec<JobDue>> {
         let owner = self.clone();
         blocking(move || DirOwner::scan(&owner)).await
+    }
+    fn unreadable(&self) -> Vec<(JobId, String)> {
+        DirOwner::unreadable(self)
+    }
+    async fn find_missing(&self, job: &JobId) -> Result<()> {
+        let (owner, job) = (self.clone(), job.clone());
+        blocking(move || DirOwner::find_missing(&owner, &job)).await
     }
     fn next_due(&self, job: &JobId) -> Option<ChunkName> {
         DirOwner::next_due(self, job)

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::dir::DirSpool;
 use super::error::{At, Result};
-use super::id::{ChunkDigest, ChunkName, JobId};
+use super::id::{ChunkName, JobId};
 use super::journal::read_segment;
 use super::layout::{JobDir, JobState};
 use super::pass::read_chunk;
@@ -124,9 +124,8 @@ impl DirSpool {
             out.add(dir.path(), damage.clone(), "its recipients count as quarantined", true);
         }
         let mut counted = 0;
-        for (number, entry) in manifest.chunks.iter().enumerate() {
+        for (name, entry) in manifest.names(job).zip(&manifest.chunks) {
             counted += u64::from(entry.recipients);
-            let name = ChunkName { due_us: entry.due_us, digest: ChunkDigest::of(job, number as u32) };
             self.check_chunk(dir, name, Some(entry.crc32), family.passed.contains_key(&name), out);
             progress(out);
         }
@@ -139,12 +138,7 @@ impl DirSpool {
         {
             out.add(&dir.domains(), reason, "domains are mixed less well without it", false);
         }
-        let originals: HashSet<ChunkName> = manifest
-            .chunks
-            .iter()
-            .enumerate()
-            .map(|(n, e)| ChunkName { due_us: e.due_us, digest: ChunkDigest::of(job, n as u32) })
-            .collect();
+        let originals: HashSet<ChunkName> = manifest.names(job).collect();
         for &name in family.passed.keys().chain(family.waiting.keys()).filter(|n| !originals.contains(n)) {
             self.check_chunk(dir, name, None, family.passed.contains_key(&name), out);
             progress(out);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::error::At;
 use super::journal::{JournalWriter, OpenChunk};
 use super::owner::lock;
 
@@ -131,7 +132,7 @@ impl Shared {
 pub(super) fn commit_loop(shared: &Shared) {
     let mut last = Instant::now();
     loop {
-        let (file, upto, recipients) = {
+        let (file, path, upto, recipients) = {
             let mut state = shared.lock();
             while !state.closing && (state.appended == *shared.synced.borrow() && state.broken.is_none()) {
                 state.idle = true;
@@ -166,9 +167,9 @@ pub(super) fn commit_loop(shared: &Shared) {
                 continue;
             }
             let Some(journal) = &state.journal else { return };
-            (journal.file(), state.appended, state.unsynced)
+            (journal.file(), journal.path(), state.appended, state.unsynced)
         };
-        match file.sync() {
+        match file.sync().at("sync the journal", &path) {
             Ok(()) => {
                 let mut state = shared.lock();
                 state.unsynced -= recipients.min(state.unsynced);
@@ -177,8 +178,11 @@ pub(super) fn commit_loop(shared: &Shared) {
                 shared.done.notify_all();
             }
             Err(e) => {
-                tracing::error!("the journal can't be synced: {e}; a new segment is begun");
-                shared.lock().broken = Some(e.to_string());
+                tracing::error!("{e}; a new journal segment is begun");
+                let mut state = shared.lock();
+                state.broken = Some(e.to_string());
+                // somebody may wait for it
+                state.urgent = true;
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
@@ -14,10 +15,6 @@ use super::id::JobId;
 use super::job::{FORMAT, FORMAT_PLAIN, JobMeta, Manifest, Standing, Summary};
 use super::journal::boot_id;
 use super::layout::{JobDir, JobState, Layout};
-use super::owner::lock;
-
-/// Jobs that are remembered to have durable folders for their results: a bound for memory.
-const RESULTS_DIRS_MAX: usize = 1024;
 
 /// A spool in a folder. Cheap to clone.
 #[derive(Clone)]
@@ -28,7 +25,9 @@ pub struct DirSpool {
     /// The kernel's boot id: tells a dead process from a power cut.
     pub(super) boot: String,
     /// Jobs whose folders for results are there, and durable, by what this process has done.
-    results_dirs: Arc<Mutex<HashSet<PathBuf>>>,
+    pub(super) results_dirs: Arc<Mutex<HashSet<PathBuf>>>,
+    /// The spool's own folders are durable, by what this process has done.
+    pub(super) is_durable: Arc<AtomicBool>,
 }
 
 /// What the spool needs of the configuration; units in the names.
@@ -42,6 +41,8 @@ pub struct Settings {
     pub free_bytes_min: u64,
     pub free_inodes_min: u64,
     pub again_window_s: u64,
+    /// The longest wait before a retry. What is due later than that was put off by a clock that was ahead.
+    pub retry_delay_s_max: u64,
 }
 
 impl Default for Settings {
@@ -55,16 +56,17 @@ impl Default for Settings {
             free_bytes_min: 64 << 20,
             free_inodes_min: 1_000,
             again_window_s: 86_400,
+            retry_delay_s_max: 3_600,
         }
     }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct SpoolMeta {
-    format: u32,
-    uuid: String,
+pub(super) struct SpoolMeta {
+    pub format: u32,
+    pub uuid: String,
     #[serde(default)]
-    machine_id: String,
+    pub machine_id: String,
 }
 
 impl DirSpool {
@@ -76,13 +78,23 @@ impl DirSpool {
     /// The same on any file system.
     pub fn open_on(fs: Arc<dyn Fs>, root: &Path, settings: Settings) -> Result<Self> {
         let layout = Layout { root: root.to_path_buf() };
-        let spool = Self { fs, layout, settings, boot: boot_id(), results_dirs: Arc::default() };
+        let spool = Self {
+            fs,
+            layout,
+            settings,
+            boot: boot_id(),
+            results_dirs: Arc::default(),
+            is_durable: Arc::default(),
+        };
         check_access(root)?;
+        super::doors::check(&spool.layout)?;
+        let missing = spool.missing()?;
         spool.fs.create_dir_all(root).at("create", root)?;
         spool.check_file_system()?;
         let path = spool.layout.meta();
         if !spool.fs.exists(&path).at("look at", &path)? {
-            spool.create()?;
+            spool.check_absent()?;
+            spool.create(&missing)?;
         }
         let meta: SpoolMeta = spool.read_toml(&path)?;
         if meta.format > FORMAT_PLAIN {
@@ -96,25 +108,65 @@ impl DirSpool {
         if !meta.machine_id.is_empty() && !here.is_empty() && meta.machine_id != here {
             return Err(SpoolError::OtherMachine { path: spool.layout.root });
         }
-        // an older creation that was cut short leaves a folder out
+        // they were all there before `meta.toml` was; but for one that an older infeed didn't know
         for folder in spool.layout.folders() {
-            spool.ensure_dir(&folder)?;
+            if folder == spool.layout.removed() || folder == spool.layout.recent() {
+                spool.ensure_dir(&folder)?;
+            } else if !spool.fs.exists(&folder).at("look at", &folder)? {
+                let why = "it is missing: was the spool copied incompletely? Put it back from where it was \
+                           copied; if it was empty there, make it again";
+                return Err(SpoolError::damaged(&folder, why));
+            }
         }
         Ok(spool)
     }
 
-    /// Whether there is a spool at `root`. An error where that isn't ours to see.
+    /// Whether there is a spool at `root`. An error where that isn't ours to see, or where there are jobs
+    /// without what makes them a spool.
     pub fn exists(root: &Path) -> Result<bool> {
         check_access(root)?;
-        let meta = Layout { root: root.to_path_buf() }.meta();
-        RealFs.exists(&meta).at("look at", &meta)
+        let layout = Layout { root: root.to_path_buf() };
+        super::doors::check(&layout)?;
+        let meta = layout.meta();
+        if RealFs.exists(&meta).at("look at", &meta)? {
+            return Ok(true);
+        }
+        let spool = Self {
+            fs: Arc::new(RealFs),
+            layout,
+            settings: Settings::default(),
+            boot: String::new(),
+            results_dirs: Arc::default(),
+            is_durable: Arc::default(),
+        };
+        spool.check_absent().map(|()| false)
+    }
+
+    /// Where there is no `meta.toml`, there are no jobs either.
+    fn check_absent(&self) -> Result<()> {
+        for state in JobState::ALL {
+            let folder = self.layout.state(state);
+            // another process may be making it, and have submitted to it, just now
+            if !self.names(&folder)?.is_empty()
+                && !self.fs.exists(&self.layout.meta()).at("look at", &folder)?
+            {
+                let why = format!(
+                    "it is missing, and {} holds jobs: was the spool copied incompletely? Put the file back \
+                     from where it was copied",
+                    folder.display()
+                );
+                return Err(SpoolError::damaged(&self.layout.meta(), why));
+            }
+        }
+        Ok(())
     }
 
     /// Takes a spool that was written on another machine as this one's.
     pub fn adopt(root: &Path) -> Result<()> {
         check_access(root)?;
-        let fs = RealFs;
-        let path = Layout { root: root.to_path_buf() }.meta();
+        let layout = Layout { root: root.to_path_buf() };
+        super::doors::check(&layout)?;
+        let (fs, path) = (RealFs, layout.meta());
         let bytes = fs.read(&path).at("read", &path)?;
         let mut meta: SpoolMeta = parse_toml(&path, &bytes)?;
         meta.machine_id = machine_id();
@@ -138,57 +190,6 @@ impl DirSpool {
 
     pub fn root(&self) -> &Path {
         &self.layout.root
-    }
-
-    fn create(&self) -> Result<()> {
-        let root = &self.layout.root;
-        let strangers: Vec<_> =
-            self.fs.read_dir(root).at("list", root)?.into_iter().filter(|n| !n.starts_with('.')).collect();
-        let ours = |n: &String| {
-            ["locks", "commands"].contains(&n.as_str())
-                || n.starts_with("meta.")
-                || self.layout.folders().iter().any(|f| f.ends_with(n))
-        };
-        if let Some(name) = strangers.iter().find(|n| !ours(n) && *n != "lost+found") {
-            return Err(SpoolError::damaged(
-                root,
-                format!("it is no spool and not empty (it holds `{name}`): name an empty or a new folder"),
-            ));
-        }
-        for folder in self.layout.folders() {
-            self.ensure_dir(&folder)?;
-        }
-        let uuid = super::id::hex(&std::array::from_fn::<u8, 16, _>(|_| fastrand::u8(..)));
-        let meta = SpoolMeta { format: FORMAT_PLAIN, uuid, machine_id: machine_id() };
-        let path = self.layout.meta();
-        fs::replace(self.fs.as_ref(), &path, to_toml(&meta).as_bytes()).at("write", &path)
-    }
-
-    /// Refuses what isn't known to keep its promises: network file systems above all.
-    fn check_file_system(&self) -> Result<()> {
-        let root = &self.layout.root;
-        let magic = self.fs.space(root).at("look at the file system of", root)?.magic;
-        let (name, durable) = match magic {
-            0xEF53 => ("ext4", true),
-            0x5846_5342 => ("XFS", true),
-            0x9123_683E => ("btrfs", true),
-            0x2FC1_2FC1 => ("ZFS", true),
-            0x0102_1994 => ("tmpfs", false),
-            0x794C_7630 => ("overlayfs", false),
-            other => {
-                let found = match other {
-                    0x6969 => "NFS".to_owned(),
-                    0xFF53_4D42 | 0xFE53_4D42 | 0x517B => "SMB".to_owned(),
-                    0x6573_5546 => "FUSE".to_owned(),
-                    n => format!("type {n:#x}"),
-                };
-                return Err(SpoolError::FileSystem { path: root.clone(), found });
-            }
-        };
-        if !durable {
-            tracing::warn!("{}: a spool on {name} does not survive a power cut", root.display());
-        }
-        Ok(())
     }
 
     /// Every job's id and state. A job that changes state meanwhile is listed once.
@@ -283,45 +284,6 @@ impl DirSpool {
         }
     }
 
-    /// Creates a folder unless it is there, durably.
-    pub(super) fn ensure_dir(&self, path: &Path) -> Result<()> {
-        match path.parent() {
-            Some(parent) if self.make_dir(path)? => self.fs.sync_dir(parent).at("sync", parent),
-            _ => Ok(()),
-        }
-    }
-
-    /// Creates the folder for the results of `xx`, durably: with it those of all the job's chunks, so that
-    /// one sync serves them all.
-    pub(super) fn ensure_result_dirs(&self, dir: &JobDir, xx: u8) -> Result<()> {
-        let results = dir.results();
-        let made = self.make_dir(&dir.results_of(xx))?;
-        // whoever made it may have died before the sync
-        if !made && lock(&self.results_dirs).contains(&results) {
-            return Ok(());
-        }
-        for name in self.names(&dir.chunks())? {
-            self.make_dir(&results.join(name))?;
-        }
-        self.fs.sync_dir(&results).at("sync", &results)?;
-        let mut known = lock(&self.results_dirs);
-        if known.len() >= RESULTS_DIRS_MAX {
-            // one more sync for each that is met again
-            known.clear();
-        }
-        known.insert(results);
-        Ok(())
-    }
-
-    /// Whether the folder was not there before.
-    fn make_dir(&self, path: &Path) -> Result<bool> {
-        match self.fs.create_dir(path) {
-            Ok(()) => Ok(true),
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
-            Err(e) => Err(e).at("create", path),
-        }
-    }
-
     /// Puts a file aside that can't be read, with the reason beside it.
     pub(super) fn quarantine(&self, path: &Path, job: &JobId, reason: &str) -> Result<PathBuf> {
         let name = path.file_name().map_or_else(|| "file".into(), |n| n.to_string_lossy().into_owned());
@@ -374,6 +336,6 @@ pub(super) fn to_toml<T: Serialize>(value: &T) -> String {
     text.unwrap_or_default()
 }
 
-fn machine_id() -> String {
+pub(super) fn machine_id() -> String {
     std::fs::read_to_string("/etc/machine-id").map(|s| s.trim().to_owned()).unwrap_or_default()
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// What can go wrong in the spool. Nothing in it means that committed mail was lost.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
-    #[error("{what} {path}: {source}")]
+    #[error("{what} {path}: {source}{}", remedy(.source))]
     Io { what: &'static str, path: PathBuf, source: io::Error },
     #[error("{path}: {reason}")]
     Damaged { path: PathBuf, reason: String },
@@ -50,6 +50,8 @@ pub enum SpoolError {
         "{path} belongs to {owner}, and you may not write there: run this as that user, `sudo -u {user} infeed ...`"
     )]
     NotOurs { path: PathBuf, owner: String, user: String },
+    #[error("{path}: {fault}; nothing was read or written there: {remedy}")]
+    OpenDoor { path: PathBuf, fault: String, remedy: String },
     #[error("another submit with the id {0} is under way: wait for it, then run this again")]
     SubmitUnderWay(String),
     #[error(
@@ -65,6 +67,22 @@ pub enum SpoolError {
 }
 
 pub type Result<T> = std::result::Result<T, SpoolError>;
+
+/// What to do about an error of the disk's, which no command causes and none can mend.
+fn remedy(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(nix::libc::ENOSPC) => "; free some space or inodes there (`df`, `df -i`), nothing is lost",
+        Some(nix::libc::EDQUOT) => "; raise the quota there (`quota`) or free some space, nothing is lost",
+        Some(nix::libc::EROFS) => {
+            "; it was remounted read-only, by the kernel after an error of the disk's (`dmesg`) or by a person: mount it read-write again"
+        }
+        Some(nix::libc::EIO) => "; the disk may be failing: look at the kernel's log (`dmesg`)",
+        Some(nix::libc::EMFILE | nix::libc::ENFILE) => {
+            "; raise the limit of open files (`ulimit -n`, `LimitNOFILE=` in the unit)"
+        }
+        _ => "",
+    }
+}
 
 /// Adds the path and the act to an `io::Error`.
 pub(crate) trait At<T> {

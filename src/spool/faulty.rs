@@ -1,4 +1,4 @@
-//! The real file system with faults on demand, for tests: it fails, or dies, at the n-th write.
+//! The real file system with faults on demand, for tests: it fails, or dies, at the n-th call.
 
 use std::io;
 use std::path::Path;
@@ -10,15 +10,17 @@ use super::fs::{Fs, FsFile, RealFs, Space};
 /// What happens at the fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// This call fails with ENOSPC; the ones after it work again.
-    NoSpaceOnce,
+    /// This call fails with an error of the operating system's; the ones after it work again.
+    Once(i32),
+    /// This call and the ones after it fail so, until it is mended.
+    UntilMended(i32),
     /// This call and every later one that changes something fails: the process is as good as dead.
     Death,
     /// A write stops half-way, and then as `Death`.
     TornWrite,
 }
 
-/// Counts the calls that change something and fails at the chosen one.
+/// Counts the calls that change something, or all, and fails at the chosen one.
 #[derive(Clone)]
 pub struct FaultyFs {
     shared: Arc<Shared>,
@@ -28,17 +30,34 @@ struct Shared {
     fault: Fault,
     calls: AtomicU64,
     at: u64,
+    /// Calls that only look are counted, and fail, too.
+    reads: bool,
     dead: AtomicBool,
+    mended: AtomicBool,
 }
 
 impl FaultyFs {
     /// Fails at the `at`-th call (from 0) that changes something.
     pub fn new(fault: Fault, at: u64) -> Self {
-        let shared = Shared { fault, calls: AtomicU64::new(0), at, dead: AtomicBool::new(false) };
-        Self { shared: Arc::new(shared) }
+        Self::with(fault, at, false)
     }
 
-    /// Calls so far that change something.
+    /// The same of all calls.
+    pub fn with_reads(fault: Fault, at: u64) -> Self {
+        Self::with(fault, at, true)
+    }
+
+    fn with(fault: Fault, at: u64, reads: bool) -> Self {
+        let (calls, dead, mended) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { fault, calls, at, reads, dead, mended }) }
+    }
+
+    /// From now on everything works.
+    pub fn mend(&self) {
+        self.shared.mended.store(true, Ordering::SeqCst);
+    }
+
+    /// Calls so far that count.
     pub fn calls(&self) -> u64 {
         self.shared.calls.load(Ordering::SeqCst)
     }
@@ -48,16 +67,23 @@ impl FaultyFs {
         if self.shared.dead.load(Ordering::SeqCst) {
             return Err(io::Error::other("dead"));
         }
-        if n != self.shared.at {
+        let is_mended = self.shared.mended.load(Ordering::SeqCst);
+        if n < self.shared.at || is_mended {
             return Ok(());
         }
         match self.shared.fault {
-            Fault::NoSpaceOnce => Err(io::ErrorKind::StorageFull.into()),
+            Fault::UntilMended(errno) => Err(io::Error::from_raw_os_error(errno)),
+            _ if n > self.shared.at => Ok(()),
+            Fault::Once(errno) => Err(io::Error::from_raw_os_error(errno)),
             Fault::Death | Fault::TornWrite => {
                 self.shared.dead.store(true, Ordering::SeqCst);
                 Err(io::Error::other("dies now"))
             }
         }
+    }
+
+    fn look(&self) -> io::Result<()> {
+        if self.shared.reads { self.step() } else { Ok(()) }
     }
 
     /// Runs a write of `bytes`, the first half only where it is to be torn.
@@ -113,9 +139,11 @@ impl Fs for FaultyFs {
         RealFs.create_dir_all(path)
     }
     fn read_dir(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.look()?;
         RealFs.read_dir(path)
     }
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.look()?;
         RealFs.read(path)
     }
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
@@ -123,6 +151,7 @@ impl Fs for FaultyFs {
         Ok(Box::new(FaultyFile { fs: self.clone(), file: RealFs.create_new(path)? }))
     }
     fn open(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        self.look()?;
         RealFs.open(path)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -146,6 +175,7 @@ impl Fs for FaultyFs {
         RealFs.remove_dir_all(path)
     }
     fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.look()?;
         RealFs.exists(path)
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {

@@ -3,7 +3,8 @@
 //! Built once per job from the folders' listings and kept in memory, about 50 bytes a chunk; after
 //! that a scan costs one listing of `active/` and one look per job in it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::dir::DirSpool;
@@ -11,21 +12,25 @@ use super::domains::DomainKey;
 use super::error::{At, Result, SpoolError};
 use super::hold::Hold;
 use super::id::Outcome;
-use super::id::{ChunkDigest, ChunkName, JobId};
+use super::id::{ChunkName, JobId};
 use super::job::{JobMeta, Standing};
 use super::layout::{JobDir, JobState};
 use super::offer::{Offer, Waiting};
 use super::owner::{DirOwner, lock};
-use super::pass::live_chunks;
+use super::pass::{Listed, list_chunks};
 use super::results::{self, Child, Settled};
-use crate::clock::{self, Micros};
+use crate::clock::{self, Micros, SECOND_US};
 use crate::slice::XxRange;
 
 pub(super) struct JobIndex {
     range: XxRange,
     jobs: BTreeMap<JobId, Entry>,
-    /// Jobs that can't be read: said once.
-    unreadable: BTreeSet<JobId>,
+    /// Jobs that can't be drained as they lie there, and why: said once.
+    unreadable: BTreeMap<JobId, String>,
+    /// Jobs that couldn't be recovered at the start.
+    left: BTreeSet<JobId>,
+    /// Active jobs that are known to be durable.
+    durable: BTreeSet<JobId>,
 }
 
 struct Entry {
@@ -35,6 +40,10 @@ struct Entry {
     waiting: BTreeSet<ChunkName>,
     /// The same, by domain.
     offer: Offer,
+    /// Of them, those that a clock which was ahead put further off than any retry is; and when they are due.
+    ahead: (Micros, Vec<ChunkName>),
+    /// Those of them whose time has come.
+    overdue: BTreeSet<ChunkName>,
     /// What tells it from a later job of the same id.
     written: Written,
     /// Claimed chunks.
@@ -75,8 +84,9 @@ pub struct JobDue {
 }
 
 impl JobIndex {
-    pub fn new(range: XxRange) -> Self {
-        Self { range, jobs: BTreeMap::new(), unreadable: BTreeSet::new() }
+    pub fn new(range: XxRange, left: BTreeSet<JobId>) -> Self {
+        let (unreadable, durable) = (BTreeMap::new(), BTreeSet::new());
+        Self { range, jobs: BTreeMap::new(), unreadable, left, durable }
     }
 
     pub fn dir_of(&self, job: &JobId) -> Result<JobDir> {
@@ -96,6 +106,7 @@ impl JobIndex {
             return Ok(None);
         }
         entry.waiting.remove(&name);
+        entry.overdue.remove(&name);
         entry.offer.remove(name);
         entry.open += 1;
         Ok(Some(entry.dir.clone()))
@@ -125,16 +136,31 @@ impl JobIndex {
         }
     }
 
-    fn first_due(&self, job: &JobId, now: Micros) -> Option<ChunkName> {
+    fn first_due(&self, job: &JobId) -> Option<ChunkName> {
         let entry = self.jobs.get(job)?;
-        entry.waiting.first().copied().filter(|n| n.due_us <= now && !entry.requested)
+        let now = now_of(&entry.meta);
+        let due = entry.waiting.first().filter(|n| n.due_us <= now);
+        due.or(entry.overdue.first()).copied().filter(|_| !entry.requested)
+    }
+}
+
+impl Entry {
+    /// Chunks that a clock put too far off are due when the longest wait is over.
+    fn release(&mut self) {
+        if !self.ahead.1.is_empty() && self.ahead.0 <= now_of(&self.meta) {
+            for name in std::mem::take(&mut self.ahead.1) {
+                if self.waiting.contains(&name) {
+                    self.overdue.insert(name);
+                    self.offer.release(name);
+                }
+            }
+        }
     }
 }
 
 impl DirOwner {
     /// What there is to do. Finds new jobs, jobs that are gone, and requests. Blocks on the disk.
     pub fn scan(&self) -> Result<Vec<JobDue>> {
-        let now = clock::now_us();
         let active: BTreeSet<JobId> = self.spool.list_state(JobState::Active)?.into_iter().collect();
         let mut index = lock(&self.index);
         // one that was removed, and submitted anew under its key, is another one
@@ -142,8 +168,15 @@ impl DirOwner {
             e.open > 0
                 || active.contains(id) && Written::of(&e.dir).is_none_or(|written| written == e.written)
         });
+        index.durable.retain(|job| active.contains(job));
+        if active.iter().any(|job| !index.durable.contains(job)) {
+            // whoever submitted it may have died before it was durable, and what is sent is to be known
+            self.spool.sync_state(JobState::Active)?;
+            index.durable.extend(active.iter().cloned());
+        }
         for job in &active {
             if let Some(entry) = index.jobs.get_mut(job) {
+                entry.release();
                 let request = entry.dir.request();
                 entry.requested = self.spool.fs.exists(&request).at("look at", &request)?;
                 // `job resume --accept-refusals` may come at any time; most jobs have no such file
@@ -153,21 +186,66 @@ impl DirOwner {
                 }
                 continue;
             }
+            if index.left.contains(job) {
+                let why = "what was sent of it before the last death couldn't be read at the start: once it can, \
+                           start this again";
+                index.unreadable.insert(job.clone(), why.to_owned());
+                continue;
+            }
             match self.load(job, index.range) {
                 Ok(Some(entry)) => {
                     index.unreadable.remove(job);
                     index.jobs.insert(job.clone(), entry);
                 }
                 Ok(None) => {}
-                Err(e) if e.is_not_found() => {}
+                // it has ended, or was paused, since it was listed
+                Err(e) if e.is_not_found() && !self.is_active(job)? => {}
                 Err(e) => {
-                    if index.unreadable.insert(job.clone()) {
-                        tracing::error!("job {job} is left alone: {e}");
+                    let why = e.to_string();
+                    if index.unreadable.insert(job.clone(), why.clone()).as_ref() != Some(&why) {
+                        tracing::error!("job {job} is left alone: {why}");
                     }
                 }
             }
         }
-        Ok(index.jobs.iter().map(|(job, e)| due_of(job, e, now)).collect())
+        index.unreadable.retain(|job, _| active.contains(job));
+        Ok(index.jobs.iter().map(|(job, e)| due_of(job, e)).collect())
+    }
+
+    fn is_active(&self, job: &JobId) -> Result<bool> {
+        let dir = self.spool.layout.job(JobState::Active, job);
+        self.spool.fs.exists(dir.path()).at("look at", dir.path())
+    }
+
+    /// Jobs that can't be drained as they lie there, by the last scan, and why.
+    pub fn unreadable(&self) -> Vec<(JobId, String)> {
+        lock(&self.index).unreadable.iter().map(|(job, why)| (job.clone(), why.clone())).collect()
+    }
+
+    /// Looks for what a job of which nothing waits still wants: an error names the first of the retry chunks
+    /// that its results name and that isn't there. Reads all its results in the range.
+    pub fn find_missing(&self, job: &JobId) -> Result<()> {
+        let dir = self.spool.layout.job(JobState::Active, job);
+        let Some(_hold) = Hold::shared(&dir)? else { return Ok(()) };
+        for folder in self.spool.names(&dir.results())? {
+            let Ok(xx) = u8::from_str_radix(&folder, 16) else { continue };
+            if !self.range.contains(xx) {
+                continue;
+            }
+            let listed = list_chunks(&self.spool, &dir, xx)?;
+            for name in &listed.results {
+                let path = dir.result(*name);
+                let bytes = self.spool.fs.read(&path).at("read", &path)?;
+                let header = results::header(&bytes).map_err(|why| SpoolError::damaged(&path, why))?;
+                let is_there = |name: &ChunkName| listed.live.contains(name) || listed.results.contains(name);
+                let mut missing =
+                    header.children.iter().map(|child| child.name).filter(|name| !is_there(name));
+                if let Some(first) = missing.next() {
+                    return Err(incomplete(&dir.chunk(first), 1 + missing.count()));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn load(&self, job: &JobId, range: XxRange) -> Result<Option<Entry>> {
@@ -177,38 +255,69 @@ impl DirOwner {
         let written = Written::of(&dir).unwrap_or_default();
         let meta = Arc::new(self.spool.meta_of(&dir)?);
         let standing = self.spool.standing_of(&dir)?;
-        let mut waiting = BTreeSet::new();
+        let (mut waiting, mut ended) = (BTreeSet::new(), HashSet::new());
         for folder in self.spool.names(&dir.chunks())? {
             let Ok(xx) = u8::from_str_radix(&folder, 16) else { continue };
             if range.contains(xx) {
-                waiting.extend(live_chunks(&self.spool, &dir, xx)?);
+                let Listed { live, results } = list_chunks(&self.spool, &dir, xx)?;
+                waiting.extend(live);
+                ended.extend(results);
             }
+        }
+        let is_there = |name: &ChunkName| waiting.contains(name) || ended.contains(name);
+        let manifest = self.spool.manifest_of(&dir, &meta)?;
+        let mut missing = manifest.names(job).filter(|name| range.contains(name.xx()) && !is_there(name));
+        if let Some(first) = missing.next() {
+            return Err(incomplete(&dir.chunk(first), 1 + missing.count()));
         }
         let compositions = if waiting.len() > 1 { self.spool.domains_of(&dir, &meta)? } else { None };
         let mut offer = Offer::new(job, meta.submitted_us, compositions.unwrap_or_default());
         waiting.iter().for_each(|&name| offer.insert(name, None));
+        let wait_max = self.spool.settings.retry_delay_s_max.saturating_mul(SECOND_US) / 10 * 11 + SECOND_US;
+        let due_max = now_of(&meta).saturating_add(wait_max);
+        let ahead: Vec<ChunkName> =
+            waiting.iter().rev().take_while(|n| n.due_us > due_max).copied().collect();
+        if !ahead.is_empty() {
+            let n = ahead.len();
+            tracing::warn!(
+                "job {job}: {n} chunks are due later than any retry: the clock was ahead when they were put off; \
+                 they are tried after the longest wait from now"
+            );
+        }
         let request = dir.request();
         let requested = self.spool.fs.exists(&request).at("look at", &request)?;
-        Ok(Some(Entry { dir, meta, standing, waiting, offer, written, open: 0, hold: None, requested }))
+        Ok(Some(Entry {
+            dir,
+            meta,
+            standing,
+            waiting,
+            offer,
+            ahead: (due_max, ahead),
+            overdue: BTreeSet::new(),
+            written,
+            open: 0,
+            hold: None,
+            requested,
+        }))
     }
 
     /// The next chunk of a job that is due, first due first.
     pub fn next_due(&self, job: &JobId) -> Option<ChunkName> {
-        lock(&self.index).first_due(job, clock::now_us())
+        lock(&self.index).first_due(job)
     }
 
     /// What of a job is due, by domain.
     pub fn waiting(&self, job: &JobId) -> Waiting {
         let mut index = lock(&self.index);
         let entry = index.jobs.get_mut(job).filter(|e| !e.requested);
-        entry.map_or_else(Waiting::default, |e| e.offer.waiting(clock::now_us()))
+        entry.map_or_else(Waiting::default, |e| e.offer.waiting(now_of(&e.meta)))
     }
 
     /// The next chunk of a job that is due, of those that hold most of one domain.
     pub fn next_due_of(&self, job: &JobId, class: DomainKey) -> Option<ChunkName> {
         let mut index = lock(&self.index);
         let entry = index.jobs.get_mut(job).filter(|e| !e.requested)?;
-        entry.offer.next_of(class, clock::now_us())
+        entry.offer.next_of(class, now_of(&entry.meta))
     }
 
     /// Chunks of the job that wait, due or not, and those in hand.
@@ -232,8 +341,7 @@ impl DirOwner {
                 }
             };
             let (mut recipients, mut originals) = (0, 0);
-            for (number, chunk) in manifest.chunks.iter().enumerate() {
-                let name = ChunkName { due_us: chunk.due_us, digest: ChunkDigest::of(job, number as u32) };
+            for (name, chunk) in manifest.names(job).zip(&manifest.chunks) {
                 if entry.waiting.contains(&name) {
                     recipients += u64::from(chunk.recipients);
                     originals += 1;
@@ -262,8 +370,22 @@ impl DirOwner {
     }
 }
 
-fn due_of(job: &JobId, e: &Entry, now: Micros) -> JobDue {
-    let due = e.waiting.iter().take_while(|n| n.due_us <= now).count();
+fn incomplete(first: &Path, n: usize) -> SpoolError {
+    let reason = format!(
+        "it is missing ({n} chunks of this job are): was the spool copied incompletely? Put the files back from \
+         where it was copied, or cancel the job"
+    );
+    SpoolError::damaged(first, reason)
+}
+
+fn now_of(meta: &JobMeta) -> Micros {
+    clock::of_job_us(meta.submitted_us)
+}
+
+fn due_of(job: &JobId, e: &Entry) -> JobDue {
+    let now = now_of(&e.meta);
+    let due = e.waiting.iter().take_while(|n| n.due_us <= now).count()
+        + e.overdue.iter().filter(|n| n.due_us > now).count();
     JobDue {
         job: job.clone(),
         meta: e.meta.clone(),
@@ -305,10 +427,9 @@ impl DirSpool {
     pub(super) fn recipients_of(&self, dir: &JobDir, job: &JobId, name: ChunkName) -> Result<u16> {
         let meta = self.meta_of(dir)?;
         let manifest = self.manifest_of(dir, &meta)?;
-        for (number, entry) in manifest.chunks.iter().enumerate() {
-            if entry.due_us == name.due_us && ChunkDigest::of(job, number as u32) == name.digest {
-                return Ok(entry.recipients);
-            }
+        if let Some((_, entry)) = manifest.names(job).zip(&manifest.chunks).find(|(found, _)| *found == name)
+        {
+            return Ok(entry.recipients);
         }
         for result in self.names(&dir.results_of(name.xx()))?.iter().filter_map(|n| ChunkName::parse(n)) {
             if result.digest != name.digest {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::codec::{Dec, Enc};
-use super::id::{Counts, JobId, Outcome};
+use super::id::{ChunkDigest, ChunkName, Counts, JobId, Outcome};
 use super::layout::JobState;
 use crate::clock::Micros;
 
@@ -174,7 +174,19 @@ pub struct ManifestEntry {
     pub due_us: Micros,
 }
 
+/// Octets of an entry of `manifest`.
+const ENTRY_OCTETS: usize = 2 + 4 + 8;
+
 impl Manifest {
+    /// The names of the chunks, by number.
+    pub fn names(&self, job: &JobId) -> impl Iterator<Item = ChunkName> {
+        let named = |(number, entry): (usize, &ManifestEntry)| ChunkName {
+            due_us: entry.due_us,
+            digest: ChunkDigest::of(job, number as u32),
+        };
+        self.chunks.iter().enumerate().map(named)
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         let mut e = Enc::default();
         for c in &self.chunks {
@@ -189,7 +201,8 @@ impl Manifest {
             return Err("its checksum is not the one in job.toml".into());
         }
         let mut d = Dec(bytes);
-        let mut chunks = Vec::with_capacity(meta.chunks as usize);
+        // by what is there: job.toml may have been edited
+        let mut chunks = Vec::with_capacity(bytes.len() / ENTRY_OCTETS);
         while !d.is_empty() {
             let entry =
                 (|| Some(ManifestEntry { recipients: d.u16()?, crc32: d.u32()?, due_us: d.u64()? }))();

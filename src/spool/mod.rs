@@ -22,12 +22,18 @@ pub mod check;
 pub mod chunk;
 pub mod codec;
 mod committer;
+mod create;
 pub mod dir;
+#[cfg(test)]
+mod disk;
+mod doors;
 pub mod domains;
 pub mod error;
 #[cfg(test)]
 mod faulty;
 pub mod fs;
+#[cfg(test)]
+mod fuzz;
 mod hold;
 pub mod id;
 pub mod index;
@@ -41,6 +47,8 @@ pub mod pack;
 mod pack_view;
 mod pass;
 mod recent;
+#[cfg(test)]
+mod recorder;
 mod recover;
 mod replay;
 pub mod report;

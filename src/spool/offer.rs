@@ -149,15 +149,22 @@ impl Offer {
 
     fn advance(&mut self, now: Micros) {
         while let Some(&name) = self.later.first().filter(|name| name.due_us <= now) {
-            self.later.pop_first();
-            let queue = self.classes.entry(self.class_of(name)).or_default();
-            if name.due_us == self.first_due_us {
-                queue.fresh.insert(name);
-            } else {
-                queue.again.insert(name);
-            }
-            self.count(name, true);
+            self.release(name);
         }
+    }
+
+    /// It is due, whatever its name says.
+    pub fn release(&mut self, name: ChunkName) {
+        if !self.later.remove(&name) {
+            return;
+        }
+        let queue = self.classes.entry(self.class_of(name)).or_default();
+        if name.due_us == self.first_due_us {
+            queue.fresh.insert(name);
+        } else {
+            queue.again.insert(name);
+        }
+        self.count(name, true);
     }
 
     fn composition(&self, name: ChunkName) -> Option<&Composition> {

@@ -5,7 +5,7 @@
 //! for people and is never trusted.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::fcntl::{FcntlArg, fcntl};
@@ -85,7 +85,8 @@ pub struct OwnedRange {
 
 /// Every locked range, neighbours of one owner together. Tests the locks and takes none.
 pub fn owners(path: &Path) -> Result<Vec<OwnedRange>> {
-    let file = match File::options().read(true).write(true).open(path) {
+    let no_link = nix::libc::O_NOFOLLOW;
+    let file = match File::options().read(true).write(true).custom_flags(no_link).open(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.at("open", path)?,
     };

@@ -64,9 +64,10 @@ impl DirSpool {
     /// Takes the range, recovers what a dead owner left, and begins a journal.
     pub fn own(&self, range: XxRange) -> Result<DirOwner> {
         let lock = RangeLock::take(&self.layout.locks(), range)?;
+        self.ensure_durable()?;
         self.sweep_incoming()?;
         let epoch = self.segments()?.iter().map(|s| s.epoch).max().unwrap_or(0);
-        let recovered = self.recover(range)?;
+        let (recovered, left) = self.recover(range)?;
         let journal = self.first_segment(range, epoch + 1)?;
         let state = State {
             journal: Some(journal),
@@ -97,7 +98,7 @@ impl DirSpool {
             range,
             recovered,
             shared,
-            index: Mutex::new(JobIndex::new(range)),
+            index: Mutex::new(JobIndex::new(range, left)),
             committer: Some(committer),
         })
     }

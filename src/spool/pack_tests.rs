@@ -61,7 +61,7 @@ fn meta() -> JobMeta {
 }
 
 /// Members of as many recipients as `sizes` says.
-fn pack(sizes: &[usize]) -> Pack {
+pub(super) fn pack(sizes: &[usize]) -> Pack {
     let jobs = sizes.iter().enumerate().map(|(m, &n)| PackedJob {
         sender: format!("s{m}@example.org"),
         literal: false,
@@ -109,7 +109,7 @@ fn pass(owner: &DirOwner, job: &JobId, accept: &dyn Fn(&str) -> bool) {
 
 #[test]
 fn a_pack_that_dies_anywhere_is_there_with_all_its_members_or_not_at_all() {
-    for fault in [Fault::Death, Fault::TornWrite, Fault::NoSpaceOnce] {
+    for fault in [Fault::Death, Fault::TornWrite, Fault::Once(nix::libc::ENOSPC)] {
         for at in 0.. {
             let dir = tempfile::tempdir().unwrap();
             open(dir.path());

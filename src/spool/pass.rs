@@ -2,11 +2,12 @@
 //!
 //! Order: the children under temporary names, synced; then the results, which name them, synced and
 //! renamed (the one moment at which the pass has ended); then the children get their names. Cut short
-//! before that moment, nothing has happened and the temporaries are swept; after it, [`live_chunks`]
+//! before that moment, nothing has happened and the temporaries are swept; after it, [`list_chunks`]
 //! completes what is left to do.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::path::Path;
 
 use super::chunk::{Chunk, ChunkHeader, ChunkWriter, RecipientState};
 use super::dir::DirSpool;
@@ -68,7 +69,8 @@ pub(super) fn end_pass(
     if !untried.is_empty() {
         groups.push((open.name.due_us + 1, untried));
     }
-    for group in by_due(&later, now) {
+    // whatever the clock says, this chunk was due
+    for group in by_due(&later, clock::steady_us().max(open.name.due_us)) {
         groups.push(group);
     }
     let mut children = Vec::with_capacity(groups.len());
@@ -99,16 +101,36 @@ pub(super) fn end_pass(
     Ok(PassEnd { children, counts })
 }
 
-/// What is left to do once the results are there: also when an error or a death came between.
-fn complete(spool: &DirSpool, dir: &JobDir, name: ChunkName) -> Result<Option<PassEnd>> {
+/// What is left to do once the results are there: also when an error or a death came between. `None`:
+/// they are not there.
+///
+/// Whoever gave them their name may have died before it was on disk. Or the sync failed: then the name is
+/// lost, and the next sync reports success all the same. So they get it anew.
+///
+/// # Errors
+/// [`SpoolError::Damaged`]: they can't be read, and their recipients count as quarantined.
+pub(super) fn complete(spool: &DirSpool, dir: &JobDir, name: ChunkName) -> Result<Option<PassEnd>> {
     let fs = spool.fs.as_ref();
     let path = dir.result(name);
     let bytes = match fs.read(&path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.raw_os_error() == Some(nix::libc::EIO) => {
+            return Err(SpoolError::damaged(&path, format!("it can't be read: {e}")));
+        }
         other => other.at("read", &path)?,
     };
     let header = results::header(&bytes).map_err(|reason| SpoolError::damaged(&path, reason))?;
-    fs.sync_dir(&dir.results_of(name.xx())).at("sync", &path)?;
+    spool.ensure_result_dirs(dir, name.xx())?;
+    fs::replace(fs, &path, &bytes).at("write", &path)?;
+    for child in &header.children {
+        // the same of their names
+        match fs.rename(&dir.chunk(child.name), &dir.chunk_tmp(child.name)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(e).at("rename", &dir.chunk(child.name));
+            }
+            _ => {}
+        }
+    }
     name_children(spool, dir, name.xx(), &header.children)?;
     Ok(Some(PassEnd { children: header.children, counts: header.counts }))
 }
@@ -190,13 +212,23 @@ fn child_chunk(
     (child, w.finish(&header))
 }
 
-/// The chunks of one folder whose pass has not ended. Completes or sweeps what a pass that was cut
-/// short has left; only for the owner of `xx`.
-pub(super) fn live_chunks(spool: &DirSpool, dir: &JobDir, xx: u8) -> Result<Vec<ChunkName>> {
+/// What a listing of one `xx` of a job finds.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    /// Chunks whose pass has not ended.
+    pub live: Vec<ChunkName>,
+    /// Chunks whose pass has ended, be the chunk itself there or in quarantine.
+    pub results: HashSet<ChunkName>,
+}
+
+/// The chunks of one folder, and their results. Completes or sweeps what a pass that was cut short has
+/// left; only for the owner of `xx`.
+pub(super) fn list_chunks(spool: &DirSpool, dir: &JobDir, xx: u8) -> Result<Listed> {
     let fs = spool.fs.as_ref();
     let results: HashSet<ChunkName> =
         spool.names(&dir.results_of(xx))?.iter().filter_map(|n| ChunkName::parse(n)).collect();
     let mut live = Vec::new();
+    let mut named = false;
     for name in spool.names(&dir.chunks_of(xx))? {
         if let Some(chunk) = ChunkName::parse(&name) {
             if !results.contains(&chunk) {
@@ -206,6 +238,7 @@ pub(super) fn live_chunks(spool: &DirSpool, dir: &JobDir, xx: u8) -> Result<Vec<
             let tmp = dir.chunk_tmp(chunk);
             if is_named(spool, dir, chunk, &results)? {
                 fs.rename(&tmp, &dir.chunk(chunk)).at("rename", &tmp)?;
+                named = true;
                 if !results.contains(&chunk) {
                     live.push(chunk);
                 }
@@ -214,7 +247,11 @@ pub(super) fn live_chunks(spool: &DirSpool, dir: &JobDir, xx: u8) -> Result<Vec<
             }
         }
     }
-    Ok(live)
+    if named {
+        let folder = dir.chunks_of(xx);
+        fs.sync_dir(&folder).at("sync", &folder)?;
+    }
+    Ok(Listed { live, results })
 }
 
 /// Whether the results of its parent name this child.
@@ -232,17 +269,33 @@ fn is_named(spool: &DirSpool, dir: &JobDir, child: ChunkName, results: &HashSet<
     Ok(false)
 }
 
+/// Reads a chunk, for a report, wherever it is: until somebody drains, a death or a power cut may have left
+/// it under its temporary name.
+pub(super) fn find_chunk(
+    spool: &DirSpool,
+    dir: &JobDir,
+    name: ChunkName,
+) -> Result<std::result::Result<Chunk, String>> {
+    match read_chunk(spool, dir, name) {
+        Err(e) if e.is_not_found() => read_chunk_at(spool, &dir.chunk_tmp(name)),
+        other => other,
+    }
+}
+
 /// Reads a chunk; the reason when it can't be read as one.
 pub(super) fn read_chunk(
     spool: &DirSpool,
     dir: &JobDir,
     name: ChunkName,
 ) -> Result<std::result::Result<Chunk, String>> {
-    let path = dir.chunk(name);
-    match spool.fs.read(&path) {
+    read_chunk_at(spool, &dir.chunk(name))
+}
+
+fn read_chunk_at(spool: &DirSpool, path: &Path) -> Result<std::result::Result<Chunk, String>> {
+    match spool.fs.read(path) {
         Ok(bytes) => Ok(Chunk::parse(bytes)),
         // a bad sector is damage; too many open files, no memory or no permission are not
         Err(e) if e.raw_os_error() == Some(nix::libc::EIO) => Ok(Err(format!("it can't be read: {e}"))),
-        Err(e) => Err(e).at("read", &path),
+        Err(e) => Err(e).at("read", path),
     }
 }

@@ -4,17 +4,18 @@
 //! those that may have been sent are marked (or, under `on_doubt = hold`, are `in_doubt` for good).
 //! It can be cut short at any point and run again.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::chunk::DEATHS_BEFORE_SOLO;
 use super::dir::DirSpool;
 use super::error::{At, Result, SpoolError};
-use super::hold::Hold;
+use super::hold::{Hold, Turn};
 use super::id::{ChunkName, JobId, Outcome};
 use super::job::{JobMeta, OnDoubt};
 use super::journal::OpenChunk;
 use super::layout::{JobDir, JobState};
-use super::pass::{end_pass, live_chunks, read_chunk};
+use super::pass::{complete, end_pass, list_chunks, read_chunk};
 use super::replay::Replayed;
 use super::results::Settled;
 use crate::clock;
@@ -22,18 +23,6 @@ use crate::slice::XxRange;
 
 /// How long a command that renames the job is waited for.
 const HOLD_WAIT: Duration = Duration::from_secs(10);
-
-fn hold_soon(dir: &JobDir) -> Result<Option<Hold>> {
-    let until = Instant::now() + HOLD_WAIT;
-    loop {
-        match Hold::shared(dir)? {
-            None if Instant::now() < until && dir.path().exists() => {
-                std::thread::sleep(Duration::from_millis(20))
-            }
-            held => return Ok(held),
-        }
-    }
-}
 
 /// What recovery did, for the log and the summary.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,34 +36,38 @@ pub struct Recovered {
 
 impl DirSpool {
     /// Ends every pass that a dead owner left open in the range, then unlinks the journals that nobody
-    /// needs any more. Only for the owner of the range.
-    pub(super) fn recover(&self, range: XxRange) -> Result<Recovered> {
+    /// needs any more. Only for the owner of the range. Gives the jobs that it had to leave: until the next
+    /// start nothing of them may be sent, for what was sent is in the journal alone.
+    pub(super) fn recover(&self, range: XxRange) -> Result<(Recovered, BTreeSet<JobId>)> {
         let mut did = Recovered::default();
+        let mut left = BTreeSet::new();
         for (job, chunks) in self.replay(range)? {
-            let (state, dir) = match self.find(&job) {
-                Err(SpoolError::NoSuchJob(_)) => continue,
-                other => other?,
-            };
             // no command renames the job while this is held
-            let Some(_hold) = hold_soon(&dir)? else {
-                return Err(SpoolError::Busy { job: job.to_string(), seconds: HOLD_WAIT.as_secs() });
-            };
+            let Some((state, dir, _hold)) = self.hold_where_it_is(&job)? else { continue };
             let mut meta = match self.meta_of(&dir) {
                 Ok(meta) => meta,
-                Err(e) => {
+                Err(e) if e.is_of_one_job() => {
                     // its journal stays, the other jobs go on
-                    tracing::error!("job {job} is left as it is: {e}");
+                    tracing::error!("job {job} is left as it is until the next start: {e}");
+                    left.insert(job);
                     continue;
                 }
+                Err(e) => return Err(e),
             };
             if state == JobState::Cancelled {
                 // nobody sends to them again: what may have gone out is in doubt for good
                 meta.on_doubt = OnDoubt::Hold;
             }
             for (name, replayed) in chunks {
-                let result = dir.result(name);
-                if self.fs.exists(&result).at("look at", &result)? {
-                    continue;
+                // its journal goes: from then on the results alone say what was sent, so they must be on disk
+                match complete(self, &dir, name) {
+                    Ok(Some(_)) => continue,
+                    Ok(None) => {}
+                    Err(e @ SpoolError::Damaged { .. }) => {
+                        tracing::error!("{e}: its recipients count as quarantined");
+                        continue;
+                    }
+                    Err(e) => return Err(e),
                 }
                 self.recover_chunk(&job, &meta, &dir, name, &replayed, &mut did)?;
             }
@@ -88,7 +81,32 @@ impl DirSpool {
                 did.doubtful
             );
         }
-        Ok(did)
+        Ok((did, left))
+    }
+
+    /// Holds a job in the state that it is in, whatever commands make of it meanwhile; `None` when it is gone.
+    fn hold_where_it_is(&self, job: &JobId) -> Result<Option<(JobState, JobDir, Hold)>> {
+        let until = Instant::now() + HOLD_WAIT;
+        loop {
+            let (state, dir) = match self.find(job) {
+                Err(SpoolError::NoSuchJob(_)) => {
+                    // it may have moved from place to place while it was looked for: nobody moves it now
+                    let _turn = Turn::take(&self.layout.commands())?;
+                    match self.find(job) {
+                        Err(SpoolError::NoSuchJob(_)) => return Ok(None),
+                        other => other?,
+                    }
+                }
+                other => other?,
+            };
+            if let Some(hold) = Hold::shared(&dir)? {
+                return Ok(Some((state, dir, hold)));
+            }
+            if Instant::now() > until {
+                return Err(SpoolError::Busy { job: job.to_string(), seconds: HOLD_WAIT.as_secs() });
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn recover_chunk(
@@ -101,7 +119,7 @@ impl DirSpool {
         did: &mut Recovered,
     ) -> Result<()> {
         // an older pass of the same family may have been cut short before its children had their names
-        live_chunks(self, dir, name.xx())?;
+        list_chunks(self, dir, name.xx())?;
         let chunk = match read_chunk(self, dir, name) {
             Ok(Ok(chunk)) => chunk,
             Ok(Err(reason)) => return self.quarantine_chunk(dir, job, name, &reason, &replayed.settled),

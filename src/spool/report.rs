@@ -7,7 +7,7 @@ use super::error::{At, Result, SpoolError};
 use super::hold::Hold;
 use super::id::{ChunkDigest, ChunkName, JobId, Outcome};
 use super::layout::{JobDir, JobState};
-use super::pass::read_chunk;
+use super::pass::find_chunk;
 use super::replay::Replayed;
 use super::results::{self, Settled};
 use super::view::{on_doubt_of, state_of};
@@ -71,7 +71,7 @@ impl DirSpool {
         name: ChunkName,
         each: &mut dyn FnMut(ReportLine) -> Result<()>,
     ) -> Result<()> {
-        let chunk = match read_chunk(self, dir, name) {
+        let chunk = match find_chunk(self, dir, name) {
             Ok(chunk) => chunk.ok(),
             // put aside: its recipients are in the results, without addresses
             Err(e) if e.is_not_found() => None,
@@ -112,7 +112,7 @@ impl DirSpool {
         waiting: &Waiting<'_>,
         each: &mut dyn FnMut(ReportLine) -> Result<()>,
     ) -> Result<()> {
-        let chunk = match read_chunk(self, dir, name) {
+        let chunk = match find_chunk(self, dir, name) {
             Ok(Ok(chunk)) => chunk,
             Ok(Err(reason)) => {
                 for _ in 0..recipients {
@@ -120,12 +120,6 @@ impl DirSpool {
                     each(line(0, String::new(), s))?;
                 }
                 return Ok(());
-            }
-            // its pass was ended or its name given between two looks: at its temporary name
-            Err(e) if e.is_not_found() => {
-                let tmp = dir.chunk_tmp(name);
-                let bytes = self.fs.read(&tmp).at("read", &tmp)?;
-                super::chunk::Chunk::parse(bytes).map_err(|r| SpoolError::damaged(&tmp, r))?
             }
             Err(e) => return Err(e),
         };

@@ -28,16 +28,22 @@ pub struct Settled {
     pub deferred_since_us: Micros,
 }
 
+/// Octets of the text of an outcome that infeed itself gives.
+const LOCAL_TEXT_OCTETS_MAX: usize = 1024;
+
 impl Settled {
-    /// An outcome that infeed itself gives, without a reply.
+    /// An outcome that infeed itself gives, without a reply. A long text is cut: what names a place may
+    /// hold a header's name of any length, and a record of the journal holds 64 KiB.
     pub fn local(outcome: Outcome, attempts: u16, at_us: Micros, text: impl Into<String>) -> Self {
+        let mut text = text.into();
+        text.truncate(text.floor_char_boundary(LOCAL_TEXT_OCTETS_MAX));
         Self {
             outcome,
             attempts,
             possible_repeat: false,
             at_us,
             code: 0,
-            text: text.into(),
+            text,
             queue_id: String::new(),
             due_us: 0,
             deferred_since_us: 0,
@@ -128,7 +134,8 @@ pub fn decode(bytes: &[u8]) -> Result<(ResultsHeader, Vec<(u16, Settled)>), Stri
         return Err("the checksum of its records doesn't match".into());
     }
     let mut d = Dec(body);
-    let mut settled = Vec::with_capacity(header.counts.total() as usize);
+    // by what is there, not by what the header counts: that may be any number
+    let mut settled = Vec::with_capacity(body.len() / SETTLED_OCTETS_MIN);
     while !d.is_empty() {
         settled.push(decode_settled(&mut d).ok_or("a record ends too early")?);
     }
@@ -140,6 +147,9 @@ pub fn encode_settled(e: &mut Enc, index: u16, s: &Settled) {
     e.u16(index).u8(s.outcome as u8).u8(u8::from(s.possible_repeat)).u16(s.attempts);
     e.u64(s.at_us).u64(s.due_us).u64(s.deferred_since_us).u16(s.code).str16(&s.queue_id).str16(&s.text);
 }
+
+/// Octets of the shortest record: one without queue id and text.
+const SETTLED_OCTETS_MIN: usize = 2 + 1 + 1 + 2 + 3 * 8 + 2 + 2 + 2;
 
 /// Reads what [`encode_settled`] wrote.
 pub fn decode_settled(d: &mut Dec<'_>) -> Option<(u16, Settled)> {
@@ -181,10 +191,11 @@ mod tests {
         accepted.queue_id = "4abc".into();
         accepted.possible_repeat = true;
         let refused = Settled::local(Outcome::Refused, 2, 6, "5.1.1 no");
-        let bytes = encode(&[child], [(4, &accepted), (9, &refused)].into_iter());
+        let (bytes, counts) = encode(&[child], [(4, &accepted), (9, &refused)].into_iter());
         let (head, settled) = decode(&bytes).unwrap();
-        assert_eq!(head.children, [child]);
+        assert_eq!((head.children.as_slice(), head.counts), ([child].as_slice(), counts));
         assert_eq!((head.counts.of(Outcome::Accepted), head.counts.possible_repeats), (1, 1));
+        assert_eq!(counts, head.counts);
         assert_eq!(settled, [(4, accepted), (9, refused)]);
         assert_eq!(header(&bytes).unwrap(), head);
         for at in 0..bytes.len() {

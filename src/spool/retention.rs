@@ -163,10 +163,7 @@ impl DirSpool {
         }
         // the id may be used again, and its next job removed too, before this one's files are gone
         let away = self.layout.removed().join(format!("{job}.{:08x}", fastrand::u32(..)));
-        self.fs.rename_new(dir.path(), &away).at("move away", dir.path())?;
-        for folder in [self.layout.removed(), self.layout.state(state)] {
-            self.fs.sync_dir(&folder).at("sync", &folder)?;
-        }
+        self.rename_durably(dir.path(), &away, "move away")?;
         Ok(away)
     }
 
@@ -180,7 +177,13 @@ impl DirSpool {
     /// Unlinks what is on its way out; false when it was told to stop before the end.
     fn unlink_removed(&self, pace: &mut Pace<'_>) -> Result<bool> {
         let removed = self.layout.removed();
-        for name in self.names(&removed)? {
+        let left = self.names(&removed)?;
+        if !left.is_empty() {
+            // whoever moved them here may have died before that was durable: a job that came back with a
+            // power cut must not lack what is unlinked now
+            self.fs.sync_dir(&removed).at("sync", &removed)?;
+        }
+        for name in left {
             if !self.unlink_all(&removed.join(name), pace)? {
                 return Ok(false);
             }

@@ -24,6 +24,8 @@ impl DirSpool {
     pub fn pause_all(&self, reason: &str) -> Result<Standstill> {
         let _turn = Turn::take(&self.layout.commands())?;
         if let Some(standstill) = self.standstill()? {
+            // anew: whoever began it may have failed, or died, before it was durable
+            self.replace_toml(&self.layout.standstill(), &standstill)?;
             return Ok(standstill);
         }
         let standstill = Standstill { since_us: clock::now_us(), reason: reason.to_owned() };
@@ -34,11 +36,21 @@ impl DirSpool {
     /// Ends the standstill, durably; `None` when there was none.
     pub fn resume_all(&self) -> Result<Option<Standstill>> {
         let _turn = Turn::take(&self.layout.commands())?;
-        let Some(standstill) = self.standstill()? else { return Ok(None) };
         let (path, root) = (self.layout.standstill(), &self.layout.root);
+        let Some(standstill) = self.standstill()? else {
+            // whoever ended it may have died before that was durable
+            self.fs.sync_dir(root).at("sync", root)?;
+            return Ok(None);
+        };
         self.fs.remove_file(&path).at("remove", &path)?;
-        self.fs.sync_dir(root).at("sync", root)?;
-        Ok(Some(standstill))
+        let synced = self.fs.sync_dir(root).at("sync", root);
+        if synced.is_err()
+            && let Err(e) = self.replace_toml(&path, &standstill)
+        {
+            // it would go on to hold, and the next try is to end it anew
+            tracing::error!("{e}");
+        }
+        synced.map(|()| Some(standstill))
     }
 
     /// The standstill that holds now.

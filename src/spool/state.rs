@@ -10,6 +10,7 @@
 //! is told. Errors: [`SpoolError::WrongState`], [`SpoolError::Busy`], and those of the file system.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::dir::DirSpool;
@@ -115,13 +116,19 @@ impl DirSpool {
         let (state, dir) = self.find(job)?;
         let to = change.to();
         if matches!(state, JobState::Cancelled | JobState::Done) {
-            return if state == to { Ok(Requested::Done) } else { Err(wrong(job, state, ended(to))) };
+            if state != to {
+                return Err(wrong(job, state, ended(to)));
+            }
+            self.sync_state(to)?;
+            return Ok(Requested::Done);
         }
         let pending = self.pending(&dir)?;
         if pending == Some(Change::Cancel) && to != JobState::Cancelled {
             return Err(wrong(job, state, "it is being cancelled"));
         }
         if state == to {
+            // whoever made it so may have died before it was durable
+            self.sync_state(to)?;
             // whoever asked otherwise has been overtaken
             self.withdraw(&dir)?;
             if let Change::Resume { accept_refusals: true } = change {
@@ -152,6 +159,7 @@ impl DirSpool {
         let _turn = Turn::take(&self.layout.commands())?;
         let (state, dir) = self.find(job)?;
         if state == to {
+            self.sync_state(to)?;
             return Ok(Requested::Done);
         }
         if matches!(state, JobState::Cancelled | JobState::Done) {
@@ -234,12 +242,21 @@ impl DirSpool {
         Ok(None)
     }
 
+    /// Durably: a request that came back with a power cut would undo what was answered since.
     fn withdraw(&self, dir: &JobDir) -> Result<()> {
         let path = dir.request();
         match self.fs.remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).at("remove", &path),
-            _ => Ok(()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.at("remove", &path)?,
         }
+        let synced = self.fs.sync_dir(dir.path()).at("sync", dir.path());
+        if synced.is_err()
+            && let Err(e) = self.fs.create_new(&path)
+        {
+            // an empty one is none, and is removed anew by the next try
+            tracing::debug!("{}: {e}", path.display());
+        }
+        synced
     }
 
     /// The standing first, then the rename; the request goes last, and a death before that is harmless:
@@ -282,11 +299,28 @@ impl DirSpool {
     }
 
     fn rename_job(&self, from: &JobDir, to: &JobDir) -> Result<()> {
-        self.fs.rename_new(from.path(), to.path()).at("rename", from.path())?;
-        for folder in [to.path().parent(), from.path().parent()].into_iter().flatten() {
-            self.fs.sync_dir(folder).at("sync", folder)?;
+        self.rename_durably(from.path(), to.path(), "rename")
+    }
+
+    /// Moves a folder and makes that durable. When the disk refuses, the folder goes back: its new name may
+    /// be lost although the next sync reports success, so whoever tries again is to rename it anew.
+    pub(super) fn rename_durably(&self, from: &Path, to: &Path, what: &'static str) -> Result<()> {
+        self.fs.rename_new(from, to).at(what, from)?;
+        let (Some(new), Some(old)) = (to.parent(), from.parent()) else { return Ok(()) };
+        let synced = self.fs.sync_dir(new).at("sync", new);
+        if synced.is_err()
+            && let Err(e) = self.fs.rename_new(to, from)
+        {
+            tracing::error!("{} can't go back to {}: {e}", to.display(), from.display());
         }
-        Ok(())
+        synced?;
+        self.fs.sync_dir(old).at("sync", old)
+    }
+
+    /// Makes durable which jobs are in a state.
+    pub(super) fn sync_state(&self, state: JobState) -> Result<()> {
+        let folder = self.layout.state(state);
+        self.fs.sync_dir(&folder).at("sync", &folder)
     }
 }
 

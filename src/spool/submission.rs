@@ -16,6 +16,7 @@ use super::dir::DirSpool;
 use super::domains::{self, Composition, DomainTally};
 use super::error::{At, Result, SpoolError};
 use super::fs::{self, Fs};
+use super::hold::Hold;
 use super::id::{ChunkDigest, ChunkName, JobId};
 use super::job::{JobMeta, Manifest, ManifestEntry};
 use super::layout::{JobDir, JobState};
@@ -57,6 +58,7 @@ pub struct Submission {
 impl DirSpool {
     /// Begins a submission; `key` is `--id`.
     pub fn begin(&self, key: Option<&str>) -> Result<Begin> {
+        self.ensure_durable()?;
         self.sweep_incoming()?;
         self.preflight(0)?;
         loop {
@@ -68,7 +70,11 @@ impl DirSpool {
                 continue;
             };
             match self.find(&id) {
-                Ok((state, _)) if key.is_some() => return Ok(Begin::Exists(id, state)),
+                Ok((state, _)) if key.is_some() => {
+                    // whoever submitted it may have died before it was durable
+                    self.sync_state(state)?;
+                    return Ok(Begin::Exists(id, state));
+                }
                 Ok(_) => continue,
                 Err(SpoolError::NoSuchJob(_)) => {}
                 Err(SpoolError::PackMember { .. }) => {
@@ -111,7 +117,12 @@ impl DirSpool {
     pub(super) fn sweep_incoming(&self) -> Result<()> {
         self.sweep_removed()?;
         let incoming = self.layout.incoming();
-        for name in self.names(&incoming)? {
+        let left = self.names(&incoming)?;
+        if !left.is_empty() {
+            // what was taken back here must not be a job again, after a power cut, without its files
+            self.fs.sync_dir(&incoming).at("sync", &incoming)?;
+        }
+        for name in left {
             let id = name.strip_suffix(".lock").unwrap_or(&name);
             let Ok(id) = id.parse::<JobId>() else { continue };
             if let Some(lock) = IncomingLock::take(&incoming, &id)? {
@@ -285,13 +296,23 @@ impl Submission {
         let to = self.spool.layout.job(JobState::Active, &self.id);
         let (incoming, active) = (self.spool.layout.incoming(), self.spool.layout.state(JobState::Active));
         fs.sync_dir(&incoming).at("sync", &incoming)?;
+        // nobody takes it in hand before it is durable
+        let hold = Hold::exclusive(&self.dir)?;
         fs.rename_new(self.dir.path(), to.path()).at("make a job of", self.dir.path())?;
         self.committed = true;
-        let durable = fs
-            .sync_dir(&active)
-            .at("sync", &active)
-            .and_then(|()| fs.sync_dir(&incoming).at("sync", &incoming));
-        durable.map_err(|e| SpoolError::Unknown { job: self.id.to_string(), source: Box::new(e) })?;
+        let unknown = |e| SpoolError::Unknown { job: self.id.to_string(), source: Box::new(e) };
+        if let Err(e) = fs.sync_dir(&active).at("sync", &active) {
+            // its name may be lost although the next sync reports success: it is taken back, to be
+            // submitted anew
+            let back = fs
+                .rename_new(to.path(), self.dir.path())
+                .at("take back", to.path())
+                .and_then(|()| fs.sync_dir(&incoming).at("sync", &incoming));
+            self.committed = back.is_err();
+            return Err(if self.committed { unknown(e) } else { e });
+        }
+        fs.sync_dir(&incoming).at("sync", &incoming).map_err(unknown)?;
+        drop(hold);
         Ok(meta)
     }
 }

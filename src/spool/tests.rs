@@ -18,6 +18,8 @@ use super::submission::{Begin, Submission};
 use crate::clock;
 use crate::slice::XxRange;
 
+mod cut;
+mod disk_errors;
 mod retention;
 mod state;
 
@@ -161,7 +163,7 @@ fn a_job_goes_from_submit_to_done_and_its_report_names_everybody_once() {
 
 #[test]
 fn a_submit_that_dies_anywhere_leaves_nothing_or_the_whole_job() {
-    for fault in [Fault::Death, Fault::TornWrite, Fault::NoSpaceOnce] {
+    for fault in [Fault::Death, Fault::TornWrite, Fault::Once(nix::libc::ENOSPC)] {
         for at in 0.. {
             let dir = tempfile::tempdir().unwrap();
             open(dir.path());
@@ -242,7 +244,7 @@ fn no_space_anywhere_in_a_drain_costs_nothing() {
     for at in 0.. {
         let dir = tempfile::tempdir().unwrap();
         let job = submit(&open(dir.path()), "key", 8).unwrap();
-        let fs = FaultyFs::new(Fault::NoSpaceOnce, at);
+        let fs = FaultyFs::new(Fault::Once(nix::libc::ENOSPC), at);
         let mut sent = Vec::new();
         let faulty: Arc<dyn Fs> = Arc::new(fs.clone());
         let outcome = DirSpool::open_on(faulty, dir.path(), settings()).and_then(|spool| {
@@ -570,4 +572,29 @@ fn cancelling_after_a_death_leaves_what_was_in_flight_in_doubt() {
     assert_eq!(counts(&spool), expected);
     drop(spool.own(XxRange::ALL).unwrap());
     assert_eq!(counts(&spool), expected);
+}
+
+#[test]
+fn a_job_that_cant_be_recovered_at_the_start_is_not_sent_from_before_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    let job = submit(&spool, "key", 3).unwrap();
+    let owner = spool.own(XxRange::ALL).unwrap();
+    owner.scan().unwrap();
+    let c = claim_next(&owner, &job).unwrap().unwrap();
+    hand_out(&owner, &c, 0).unwrap();
+    owner.record(c.handle, vec![(0, Settled::local(Outcome::Accepted, 1, 1, "Ok"))]);
+    drop(owner);
+    let at = spool.layout.job(JobState::Active, &job).meta();
+    let away = at.with_extension("away");
+    std::fs::rename(&at, &away).unwrap();
+    let owner = spool.own(XxRange::ALL).unwrap();
+    std::fs::rename(&away, &at).unwrap();
+    let mut sent = Vec::new();
+    drain(&owner, &job, &mut sent, &|_| false).unwrap();
+    assert_eq!(sent, Vec::<String>::new(), "its outcomes are in a journal that nobody read");
+    owner.close().unwrap();
+    let owner = spool.own(XxRange::ALL).unwrap();
+    drain(&owner, &job, &mut sent, &|_| false).unwrap();
+    assert_eq!(sent.len(), 2);
 }

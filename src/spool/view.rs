@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::dir::DirSpool;
 use super::error::{At, Result, SpoolError};
-use super::id::{ChunkDigest, ChunkName, Counts, JobId, Outcome};
+use super::id::{ChunkName, Counts, JobId, Outcome};
 use super::job::{JobMeta, OnDoubt, Standing};
 use super::layout::{JobDir, JobState};
 use super::own;
-use super::pass::read_chunk;
+use super::pass::find_chunk;
 use super::replay::{OpenByJob, Replayed};
 use super::results::{self, Child, ResultsHeader};
 use crate::clock::Micros;
@@ -185,7 +185,7 @@ impl DirSpool {
         on_doubt: OnDoubt,
         counts: &mut Counts,
     ) -> Result<()> {
-        let chunk = match read_chunk(self, dir, child.name)? {
+        let chunk = match find_chunk(self, dir, child.name)? {
             Ok(chunk) => chunk,
             Err(_) => {
                 counts.add(Outcome::Pending, u64::from(child.recipients));
@@ -205,8 +205,7 @@ impl DirSpool {
         let manifest = self.manifest_of(dir, meta)?;
         let mut family = Family { passed: HashMap::new(), waiting: BTreeMap::new(), damage: Vec::new() };
         let mut known: Vec<Child> = Vec::with_capacity(manifest.chunks.len());
-        for (number, entry) in manifest.chunks.iter().enumerate() {
-            let name = ChunkName { due_us: entry.due_us, digest: ChunkDigest::of(job, number as u32) };
+        for (name, entry) in manifest.names(job).zip(&manifest.chunks) {
             known.push(Child { name, recipients: entry.recipients, deferred: 0, marked: 0 });
         }
         let mut results = HashSet::new();

@@ -94,6 +94,20 @@ impl Infeed {
         self
     }
 
+    /// Runs it by another command, such as `nsenter … --`, which ends up as infeed.
+    pub fn by(mut self, launcher: &[&str]) -> Self {
+        let mut command = Command::new(launcher[0]);
+        command.args(&launcher[1..]).arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        self.command = command;
+        self
+    }
+
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self

@@ -51,6 +51,14 @@ impl Authority {
         })
     }
 
+    /// The same, and its time has not come.
+    pub fn sign_future(&self, names: &[&str]) -> Identity {
+        self.sign_with(names, |params| {
+            params.not_before = date_time_ymd(4000, 1, 1);
+            params.not_after = date_time_ymd(4001, 1, 1);
+        })
+    }
+
     /// The same, and it may sign others.
     pub fn sign_authority(&self, names: &[&str]) -> Identity {
         self.sign_with(names, |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained))
@@ -67,6 +75,14 @@ impl Authority {
 }
 
 impl Identity {
+    /// Signed by nobody else.
+    pub fn signed_by_itself(names: &[&str]) -> Self {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap().pem();
+        Self { certificate, key: key.serialize_pem() }
+    }
+
     /// The server's side of a handshake.
     pub fn acceptor(&self) -> TlsAcceptor {
         let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap();

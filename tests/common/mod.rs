@@ -5,10 +5,12 @@
 
 pub mod binary;
 pub mod certificates;
+pub mod clock;
 pub mod daemon;
 pub mod defer_table;
 pub mod desk;
 pub mod ledger;
+pub mod mount;
 pub mod mta;
 pub mod port;
 pub mod receiver;

@@ -83,12 +83,15 @@ impl SinkProcess {
         wait_until("end of the sink's connections", DEADLINE, || !has_connection(self.port));
     }
 
-    /// Sends it a signal, such as STOP and CONT.
+    /// Sends it a signal, such as STOP, CONT or KILL.
     pub fn signal(&self, signal: Signal) {
         self.running.signal(signal);
     }
 
-    /// `kill -9`; the ledger stays.
+    /// `kill -9`: what it has taken is in its ledger, whatever it said.
+    ///
+    /// # Panics
+    /// When it has ended otherwise.
     pub fn kill(self) {
         self.running.signal(Signal::KILL);
         assert_eq!(self.running.wait(DEADLINE).code, None, "killed");

@@ -126,7 +126,7 @@ async fn a_5xx_to_starttls_pauses_and_a_454_waits() {
 #[tokio::test]
 async fn a_bad_certificate_pauses_with_what_is_wrong_and_the_remedy() {
     let place = Place::new();
-    let bad: [(Identity, &[&str]); 4] = [
+    let bad: [(Identity, &[&str]); 6] = [
         (place.authority.sign_expired(&["127.0.0.1"]), &["has expired", "2021-02-03", "renew"]),
         (
             place.authority.sign(&["other.test"]),
@@ -134,6 +134,8 @@ async fn a_bad_certificate_pauses_with_what_is_wrong_and_the_remedy() {
         ),
         (Authority::named("another root").sign(&["127.0.0.1"]), &["no root", "roots.pem", "mta.tls_ca_file"]),
         (place.authority.sign_authority(&["127.0.0.1"]), &["authority", "CA:FALSE"]),
+        (Identity::signed_by_itself(&["127.0.0.1"]), &["no root", "mta.tls_ca_file"]),
+        (place.authority.sign_future(&["127.0.0.1"]), &["not yet valid", "4000-01-01"]),
     ];
     for (identity, words) in bad {
         for (mode, before) in [(TlsMode::Implicit, vec![]), (TlsMode::StartTls, [CLEAR, START_TLS].concat())]
@@ -245,6 +247,47 @@ async fn roots_that_cant_be_read_are_told_with_their_file_and_trouble_no_mta() {
         assert!(error.contains(&*path.to_string_lossy()) && error.contains("mta.tls_ca_file"), "{error}");
     }
     server.played().await;
+}
+
+/// A ServerHello of TLS 1.0 or 1.1, as an MTA that knows nothing newer says it.
+fn server_hello(minor: u8) -> Vec<u8> {
+    let mut body = vec![3, minor];
+    body.extend([7; 32]);
+    // no session, ECDHE-RSA-AES128-SHA, no compression
+    body.extend([0, 0xc0, 0x13, 0]);
+    let mut message = vec![2, 0, 0, u8::try_from(body.len()).unwrap()];
+    message.extend(body);
+    let mut record = vec![22, 3, minor, 0, u8::try_from(message.len()).unwrap()];
+    record.extend(message);
+    record
+}
+
+#[tokio::test]
+async fn tls_1_0_and_1_1_are_refused_before_a_word_of_mail() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let place = Place::new();
+    for minor in [1, 2] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let served = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut hello = vec![0; 5];
+            stream.read_exact(&mut hello).await.unwrap();
+            let length = usize::from(u16::from_be_bytes([hello[3], hello[4]]));
+            hello.resize(length, 0);
+            stream.read_exact(&mut hello).await.unwrap();
+            stream.write_all(&server_hello(minor)).await.unwrap();
+            let mut rest = Vec::new();
+            // it may be reset once the other end has said its alert
+            drop(stream.read_to_end(&mut rest).await);
+            rest
+        });
+        let error = down(place.config(&address, TlsMode::Implicit)).await;
+        assert!(error.contains(&address), "{error}");
+        // at most a record of an alert
+        let rest = served.await.unwrap();
+        assert!(rest.is_empty() || rest[0] == 21, "{rest:?}");
+    }
 }
 
 #[tokio::test]

@@ -52,3 +52,21 @@ fn what_is_no_request_is_answered_with_an_error_and_harms_nobody() {
     assert_eq!(desk.status()["owners"][0]["command"], "serve");
     daemon.stop();
 }
+
+#[test]
+fn whatever_the_fuzz_corpus_says_the_owner_goes_on_answering() {
+    let desk = Desk::new();
+    let daemon = Daemon::start(&desk, &["--mta", "127.0.0.1:1"]);
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/control");
+    for entry in std::fs::read_dir(corpus).expect("the corpus") {
+        let path = entry.expect("a file of it").path();
+        let input = std::fs::read(&path).expect("a file that can be read");
+        let answer = say(&desk, &input);
+        // what isn't UTF-8 isn't read at all; all else has one line for an answer
+        assert!(answer.is_empty() || answer.ends_with('\n') && answer.lines().count() == 1, "{answer}");
+        let is_text = std::str::from_utf8(&input).is_ok();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&answer).is_ok(), is_text, "{}", path.display());
+    }
+    assert_eq!(desk.status()["owners"][0]["command"], "serve");
+    daemon.stop();
+}

@@ -392,3 +392,31 @@ fn what_root_creates_in_a_spool_belongs_to_the_spools_user() {
     }
     assert!(seen > 20, "{seen}");
 }
+
+#[test]
+fn an_owner_begins_whatever_commands_make_of_a_dead_ones_job_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    for death in 0..30 {
+        let job = submit(&spool, &format!("k{death}"), 9).unwrap();
+        let (dead, claimed) = in_hand(&spool, &job);
+        hand_out(&dead, &claimed, 0).unwrap();
+        drop(dead);
+        let begun = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !begun.load(Ordering::SeqCst) {
+                    for change in [pause("now"), RESUME] {
+                        spool.request(&job, &change).unwrap();
+                    }
+                }
+            });
+            let owner = spool.own(XxRange::ALL);
+            begun.store(true, Ordering::SeqCst);
+            let recovered = owner.unwrap_or_else(|e| panic!("after {death} deaths: {e}")).recovered;
+            assert_eq!(recovered.chunks, 1, "death {death}");
+        });
+        spool.request(&job, &Change::Cancel).unwrap();
+        assert_eq!(report(&spool, &job).len(), 9);
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use infeed::intake::{PackSettings, Packer, SmallJob};
 use infeed::spool::{DirSpool, Settings};
@@ -9,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::account::address;
 use crate::common::binary::Run;
-use crate::common::daemon::{MERGED, SHARED};
+use crate::common::daemon::{DEADLINE, MERGED, SHARED};
 use crate::mtas::NAMES;
 use crate::world::{Job, World};
 
@@ -22,8 +23,11 @@ impl World {
     /// One act.
     pub fn act(&mut self) {
         match self.random.usize(0..1000) {
-            0..450 => self.submit(),
-            450..500 => self.submit_small(),
+            0..400 => self.submit(),
+            400..415 => self.kill_submission(),
+            415..460 => self.submit_small(),
+            460..475 => self.be_rivals(),
+            475..500 => self.set_clock(),
             500..740 => self.change_job(),
             740..770 => self.race(),
             770..800 => self.stand_still(),
@@ -34,7 +38,8 @@ impl World {
                 let at = self.random.usize(0..self.mtas.len());
                 self.restart_mta(at, true);
             }
-            905..940 => self.collect(),
+            905..915 => self.freeze(),
+            915..940 => self.collect(),
             _ => self.look(),
         }
     }
@@ -57,7 +62,7 @@ impl World {
     fn submit(&mut self) {
         let status = self.desk.status();
         if status["backlog"]["recipients"].as_u64() > Some(BACKLOG_MAX) {
-            std::thread::sleep(std::time::Duration::from_millis(200));
+            std::thread::sleep(Duration::from_millis(200));
             return;
         }
         let n = self.recipients();
@@ -137,6 +142,68 @@ impl World {
         self.done.recipients += recipients;
     }
 
+    /// A submission that is killed, and made again under the same key.
+    fn kill_submission(&mut self) {
+        let key = format!("killed-{}", self.random.u64(..));
+        let n = self.random.usize(1..3_000);
+        let number = self.account.open(n);
+        let mut list = String::from("email\n");
+        (0..n).for_each(|i| list.push_str(&format!("{}\n", address("", number, i))));
+        let (message, list) = (self.desk.file("killed.eml", MERGED), self.desk.file("killed.csv", list));
+        let flags = ["--merge", "--again", "--id", &key];
+        let command = self.desk.submitting(&message, &list, &flags).spawn();
+        std::thread::sleep(Duration::from_micros(self.random.u64(0..120_000)));
+        command.signal(Signal::KILL);
+        command.wait(DEADLINE);
+        self.done.killed_submissions += 1;
+        // the same key makes exactly one job of it, whatever was left behind
+        let id = self.desk.submit(&message, &list, &flags);
+        self.jobs.push(Job { ids: vec![id], number });
+        self.done.jobs += 1;
+        self.done.recipients += n;
+    }
+
+    /// Others want slices that the daemon has.
+    fn be_rivals(&mut self) {
+        let address = "127.0.0.1:9";
+        let rivals: Vec<_> = ["0-15", "3", "8-15"]
+            .iter()
+            .map(|slices| self.desk.draining(address, 1).args(["--slices", slices]).spawn())
+            .collect();
+        for rival in rivals {
+            let said = rival.wait(DEADLINE).expect_code(0).json();
+            assert_eq!(said["ended"], "owned", "{said}");
+        }
+        self.done.rivals += 3;
+    }
+
+    /// The daemon's wall clock goes an hour ahead, back, or right.
+    fn set_clock(&mut self) {
+        if let Some(clock) = &self.clock {
+            clock.set([-3_600, 0, 3_600][self.random.usize(0..3)]);
+            self.done.clock_sets += 1;
+        }
+    }
+
+    /// The daemon, or an MTA, stands still for a while.
+    fn freeze(&mut self) {
+        let pause = Duration::from_millis(self.random.u64(10..1_500));
+        let daemon = self.daemon.as_ref().expect("it runs");
+        match self.random.usize(0..=self.mtas.len()) {
+            0 => {
+                daemon.signal(Signal::STOP);
+                std::thread::sleep(pause);
+                daemon.signal(Signal::CONT);
+            }
+            at => {
+                self.mtas[at - 1].signal(Signal::STOP);
+                std::thread::sleep(pause);
+                self.mtas[at - 1].signal(Signal::CONT);
+            }
+        }
+        self.done.freezes += 1;
+    }
+
     fn any_job(&mut self) -> Option<String> {
         // a late one is likelier to be under way
         let n = self.jobs.len().min(12);
@@ -162,7 +229,7 @@ impl World {
         let running: Vec<_> =
             changes.iter().map(|change| self.desk.infeed(&["job", change, &job]).spawn()).collect();
         for one in running {
-            may_lose(&one.wait(crate::common::daemon::DEADLINE));
+            may_lose(&one.wait(DEADLINE));
         }
         self.done.changes += changes.len();
     }
@@ -236,12 +303,14 @@ impl World {
 
     /// Ends an MTA, and begins it anew.
     pub fn restart_mta(&mut self, at: usize, any_mood: bool) {
-        self.mtas[at].end();
+        let kill = any_mood && self.random.bool();
+        self.mtas[at].end(kill);
         self.collect();
         self.account.disrupted();
         let random = any_mood.then_some(&mut self.random);
         self.mtas[at].begin(&self.desk, random);
         self.done.mta_restarts += 1;
+        self.done.mta_kills += usize::from(kill);
     }
 
     /// What it says of itself, and its size; judges what has ended.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use crate::account::Account;
+use crate::common::clock::Clock;
 use crate::common::daemon::Daemon;
 use crate::common::desk::Desk;
 use crate::common::ledger::Tail;
@@ -41,6 +42,12 @@ pub struct Done {
     pub restarts: usize,
     pub kills: usize,
     pub mta_restarts: usize,
+    /// Of them, those by `kill -9`.
+    pub mta_kills: usize,
+    pub freezes: usize,
+    pub clock_sets: usize,
+    pub rivals: usize,
+    pub killed_submissions: usize,
     pub judged: usize,
     pub accepted: u64,
     pub marked: u64,
@@ -52,6 +59,8 @@ pub struct World {
     pub seconds: u64,
     pub daemon: Option<Daemon>,
     pub mtas: Vec<Mta>,
+    /// The daemon's wall clock, where it can be set.
+    pub clock: Option<Clock>,
     pub rehearsed: Tail,
     pub account: Account,
     pub jobs: Vec<Job>,
@@ -63,6 +72,7 @@ impl World {
     pub fn new(random: Rng, seconds: u64) -> Self {
         let desk = Desk::new();
         let mtas = NAMES.iter().map(|name| Mta::start(&desk, name)).collect();
+        let clock = Clock::new(&desk.path(""));
         let rehearsed = Tail::new(&desk.path("rehearsed"));
         let mut world = Self {
             desk,
@@ -70,6 +80,7 @@ impl World {
             seconds,
             daemon: None,
             mtas,
+            clock,
             rehearsed,
             account: Account::default(),
             jobs: Vec::new(),
@@ -92,7 +103,7 @@ impl World {
 
     pub fn start_daemon(&mut self) {
         let (config, rehearsed) = (self.config(), self.desk.path("rehearsed"));
-        let flags = [
+        let flags: [&str; 6] = [
             "--config",
             &config.display().to_string(),
             "--sink-ledger",
@@ -100,7 +111,11 @@ impl World {
             "--set",
             "retry.delay_s_max=3",
         ];
-        self.daemon = Some(Daemon::start(&self.desk, &flags));
+        let serve = self.desk.infeed(&["serve"]).args(flags);
+        let serve = if let Some(clock) = &self.clock { clock.on(serve) } else { serve };
+        let mut daemon = Daemon::of(serve.spawn());
+        daemon.wait_ready(&self.desk);
+        self.daemon = Some(daemon);
     }
 
     /// Reads what has arrived.
@@ -183,7 +198,8 @@ impl World {
         let (d, a) = (&self.done, &self.account);
         let figures = format!(
             "soak: {} s (and {} s to its end), {} jobs and {} small ones in packs, of {} recipients (up to {}), {} deliveries; {} job changes, \
-             {} standstills, {} reloads, {} restarts, {} kills, {} MTA restarts; {} accepted, lost 0, {} \
+             {} standstills, {} reloads, {} restarts, {} kills, {} MTA restarts ({} by kill), {} freezes, \
+             {} settings of the clock, {} rivals, {} killed submissions; {} accepted, lost 0, {} \
              repeats, {} marked; RSS at most {} KiB in the first half, {} in the last quarter; open files {} and {}",
             self.seconds,
             quiet.elapsed().as_secs(),
@@ -198,6 +214,11 @@ impl World {
             d.restarts,
             d.kills,
             d.mta_restarts,
+            d.mta_kills,
+            d.freezes,
+            d.clock_sets,
+            d.rivals,
+            d.killed_submissions,
             d.accepted,
             a.repeats,
             d.marked,

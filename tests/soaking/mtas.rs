@@ -1,6 +1,7 @@
 //! Three sinks that play MTAs, by name; each keeps its port and its ledger over restarts.
 
 use fastrand::Rng;
+use rustix::process::Signal;
 
 use crate::common::desk::Desk;
 use crate::common::ledger::Tail;
@@ -32,10 +33,18 @@ impl Mta {
         Self { name, port: sink.port(), tail: sink.tail(), sink: Some(sink) }
     }
 
-    /// Ends it; all that it took is in its ledger then.
-    pub fn end(&mut self) {
-        if let Some(sink) = self.sink.take() {
-            sink.stop();
+    /// Ends it, in order or by `kill -9`; all that it took is in its ledger then.
+    pub fn end(&mut self, kill: bool) {
+        match self.sink.take() {
+            Some(sink) if kill => sink.kill(),
+            Some(sink) => drop(sink.stop()),
+            None => {}
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        if let Some(sink) = &self.sink {
+            sink.signal(signal);
         }
     }
 
