@@ -4,6 +4,8 @@
 //! Whatever the scenario: each recipient is settled once each time that it is lent, the MTA took nobody's
 //! message that is not accepted or in doubt, and what is in doubt is bounded. The table is in `rows`.
 
+#[path = "wire_paths/acts.rs"]
+mod acts;
 #[path = "common/certificates.rs"]
 #[allow(dead_code, reason = "not all of it is used here")]
 mod certificates;

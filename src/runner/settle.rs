@@ -1,10 +1,19 @@
 //! What became of a transaction, recipient by recipient: outcome, another try, or the refusal breaker.
 
 use super::retry::RetryPolicy;
-use super::supply::{HeldRefusal, JobRun, JobStop, State, Supply, of_token};
+use super::supply::{JobRun, JobStop, State, Supply, of_token};
 use crate::clock::{self, Micros};
 use crate::infeed::{JobFault, RcptResult, Said, Settlement, Streak};
 use crate::spool::{Chunk, OnDoubt, Outcome, Owner, Settled};
+
+/// A refusal that is provisional.
+pub(super) struct HeldRefusal {
+    pub handle: u32,
+    pub index: u16,
+    pub outcome: Settled,
+    /// When it came.
+    pub at: u64,
+}
 
 /// What is to be written and counted, per chunk, once the lock is let go.
 #[derive(Default)]

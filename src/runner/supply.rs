@@ -20,6 +20,7 @@ use super::mtas::{Group, Mta, Target, Turn, weights_differ};
 use super::pack::Rendering;
 use super::pick::Pick;
 use super::retry::RetryPolicy;
+use super::settle::HeldRefusal;
 use crate::clock;
 use crate::infeed::{Capabilities, Dsn, NoRecord, Rcpt, RefusalStreak, StreakLimits, Transaction};
 use crate::message::{RecipientView, Rendered};
@@ -77,15 +78,6 @@ pub(super) struct State {
     pub first_left: Option<u64>,
     /// Counts transactions taken and settled: which of two came first.
     pub moment: u64,
-}
-
-/// A refusal that is provisional.
-pub(super) struct HeldRefusal {
-    pub handle: u32,
-    pub index: u16,
-    pub outcome: Settled,
-    /// When it came.
-    pub at: u64,
 }
 
 /// A job while chunks of it are in hand.

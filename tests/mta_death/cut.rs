@@ -118,8 +118,16 @@ async fn carry(mut client: TcpStream, mut server: TcpStream, cut: Option<Cut>, b
         let mut up = pin!(up.pass(&mut from_client, &mut to_server));
         let mut down = pin!(down.pass(&mut from_server, &mut to_client));
         tokio::select! {
-            ended = &mut up => ended == Ended::Cut && resets || down.await == Ended::Cut || ended == Ended::Cut,
-            ended = &mut down => ended == Ended::Cut && resets || up.await == Ended::Cut || ended == Ended::Cut,
+            ended = &mut up => match ended {
+                Ended::Cut if resets => true,
+                // each direction has its own end
+                ended => (down.await == Ended::Cut) | (ended == Ended::Cut),
+            },
+            ended = &mut down => match ended {
+                Ended::Cut if resets => true,
+                // each direction has its own end
+                ended => (up.await == Ended::Cut) | (ended == Ended::Cut),
+            },
         }
     };
     if was_cut && resets {
