@@ -26,13 +26,12 @@ pub fn steady_us() -> Micros {
     wall + since_boot_us().saturating_sub(since_boot)
 }
 
-/// The time by which the chunks of a job that was submitted at `submitted_us` are due: [`steady_us`], but never
-/// before the job. Where the wall clock was set back to before its submission, what was never tried is due all
-/// the same, and what was deferred waits as long as this process sees time go by.
-pub fn of_job_us(submitted_us: Micros) -> Micros {
+/// By how much the clock of a job that was submitted at `submitted_us` is to stand before [`steady_us`], as of
+/// now: 0, unless the wall clock was set back to before its submission. With it, what was never tried is due
+/// all the same, and what was deferred waits as long as this process sees time go by.
+pub fn lead_us(submitted_us: Micros) -> Micros {
     // what was taken in hand and never tried is due some microseconds later
-    let running = since_boot_us().saturating_sub(began().1) + 1_000;
-    steady_us().max(submitted_us.saturating_add(running))
+    submitted_us.saturating_add(1_000).saturating_sub(steady_us())
 }
 
 /// The wall clock, and the time since boot, of one moment early in this process.
@@ -75,6 +74,12 @@ mod tests {
         let first = steady_us();
         assert!(first.abs_diff(now_us()) < 60 * SECOND_US);
         assert!(steady_us() >= first);
+    }
+
+    #[test]
+    fn a_jobs_clock_stands_ahead_only_where_the_clock_was_set_back() {
+        assert_eq!(lead_us(steady_us() - SECOND_US), 0);
+        assert!(lead_us(steady_us() + 3_600 * SECOND_US) > 3_590 * SECOND_US);
     }
 
     #[test]

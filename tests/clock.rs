@@ -149,3 +149,28 @@ fn what_a_clock_that_was_ahead_has_put_off_is_tried_after_the_longest_wait() {
     second.wait(DEADLINE).expect_code(0);
     clocked.judge(&job, began);
 }
+
+#[test]
+fn a_job_that_comes_while_the_daemon_runs_has_its_retries_put_off_from_now_and_not_further() {
+    let Some(clocked) = Clocked::new() else { return };
+    let daemon = clocked.daemon();
+    // the longer it runs before, the further they would be put off
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let job = clocked.submit();
+    clocked.wait_first_tries(&job);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let due = std::time::Duration::from_micros(last_due_us(&clocked.desk, &job));
+    assert!(due <= now + Duration::from_secs(DELAY_S), "{:?} too late", due - now);
+    daemon.signal(Signal::TERM);
+    daemon.wait(DEADLINE).expect_code(0);
+}
+
+/// When the last chunk of an active job is due, by its name.
+fn last_due_us(desk: &Desk, job: &str) -> u64 {
+    let chunks = desk.spool().join("active").join(job).join("chunks");
+    let folders = std::fs::read_dir(chunks).expect("its chunks").flatten();
+    let files = folders.flat_map(|folder| std::fs::read_dir(folder.path()).expect("a folder").flatten());
+    let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+    let dues = names.filter_map(|name| name.split_once('+').and_then(|(due, _)| due.parse().ok()));
+    dues.max().expect("a chunk")
+}

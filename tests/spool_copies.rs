@@ -96,6 +96,8 @@ fn a_copy_that_lacks_a_part_is_refused_and_says_which() {
         ("active/JOB/manifest", 65, "manifest"),
         ("active/JOB/message", 75, "message"),
         ("active/JOB/chunks", 65, "missing"),
+        ("active/JOB/results", 65, "results"),
+        ("active/JOB/hold", 65, "hold"),
     ] {
         let (desk, job) = submitted();
         let path = desk.spool().join(lacks.replace("JOB", &job));
@@ -105,8 +107,10 @@ fn a_copy_that_lacks_a_part_is_refused_and_says_which() {
         let drain = desk.draining(&sink.address(), 2).run();
         assert_eq!(drain.code, Some(code), "without {lacks}: {drain:?}");
         assert!(drain.stderr.contains(says), "without {lacks}: {}", drain.stderr);
-        let check = desk.infeed(&["spool", "check"]).run();
-        assert_eq!(check.code, Some(65), "without {lacks}: {check:?}");
+        if !lacks.ends_with("results") && !lacks.ends_with("hold") {
+            let check = desk.infeed(&["spool", "check"]).run();
+            assert_eq!(check.code, Some(65), "without {lacks}: {check:?}");
+        }
         // nothing took its place, and nothing was sent
         assert!(!path.exists(), "without {lacks}: it was made anew");
         assert!(sink.taken().is_empty(), "without {lacks}");
@@ -114,6 +118,61 @@ fn a_copy_that_lacks_a_part_is_refused_and_says_which() {
         desk.draining(&sink.address(), 2).run().expect_code(0);
         assert_eq!(desk.show(&job)["accepted"], 2_500, "{lacks} was put back");
         sink.stop();
+    }
+}
+
+#[test]
+fn results_that_are_missing_beside_a_retry_of_theirs_stop_the_job() {
+    let desk = Desk::new();
+    let (message, list) =
+        (desk.file("m.eml", SHARED), desk.file("l.txt", "defer-451-9x.a@d.example\nb@d.example\n"));
+    let job = desk.submit(&message, &list, &[]);
+    let sink = SinkProcess::start(&desk.path("sink"), &[]);
+    desk.draining(&sink.address(), 1).run().expect_code(75);
+    // the folders are kept, and what is in them is not: b was sent to
+    let results = desk.spool().join("active").join(&job).join("results");
+    for folder in std::fs::read_dir(&results).expect("results").flatten() {
+        for file in std::fs::read_dir(folder.path()).expect("results").flatten() {
+            std::fs::remove_file(file.path()).expect("removed");
+        }
+    }
+    let drain = desk.draining(&sink.address(), 1).run().expect_code(65);
+    assert!(drain.stderr.contains("results"), "{}", drain.stderr);
+    let (_, ledger) = sink.stop();
+    assert_eq!(ledger.len(), 1, "b was sent to again");
+}
+
+#[test]
+fn a_chunk_that_was_in_hand_and_is_missing_at_the_start_is_not_sent_again_when_it_comes_back() {
+    let desk = Desk::new();
+    let (message, list) = (desk.file("m.eml", SHARED), desk.file("l.csv", list("r", 400)));
+    let job = desk.submit(&message, &list, &[]);
+    let sink = SinkProcess::start(&desk.path("sink"), &["--latency-ms", "5"]);
+    let tail = sink.tail();
+    let drain =
+        desk.draining(&sink.address(), 2).env("INFEED_MTA_RECIPIENTS_PER_TRANSACTION_MAX", "1").spawn();
+    common::wait::wait_until("deliveries", common::daemon::DEADLINE, || tail.waiting() > 50);
+    drain.signal(rustix::process::Signal::KILL);
+    drain.wait(common::daemon::DEADLINE);
+    let lost = chunks(&desk).swap_remove(0);
+    std::fs::rename(&lost, desk.path("aside")).expect("moved");
+    let daemon = desk.infeed(&["serve", "--mta", &sink.address()]).spawn();
+    common::wait::wait_until("an owner", common::daemon::DEADLINE, || {
+        let show = desk.infeed(&["spool", "show", "--json"]).run();
+        show.code == Some(0) && show.json()["owners"][0].is_object()
+    });
+    std::fs::rename(desk.path("aside"), &lost).expect("moved back");
+    // looked at again and again, and not sent from
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    daemon.signal(rustix::process::Signal::TERM);
+    daemon.wait(common::daemon::DEADLINE).expect_code(0);
+    desk.draining(&sink.address(), 2).run().expect_code(0);
+    assert_eq!(desk.show(&job)["accepted"], 400);
+    let (_, ledger) = sink.stop();
+    let report = desk.report(&job);
+    for row in &report {
+        let times = ledger.iter().filter(|entry| entry.recipient == row.address).count();
+        assert!(times == 1 || times == 2 && row.possible_repeat, "{times} times: {row:?}");
     }
 }
 

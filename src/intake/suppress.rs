@@ -18,7 +18,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::address;
+use super::address::{self, AddressFault};
 use super::error::{BadRow, IntakeError};
 use super::lines::{LineEnd, Lines, ROW_OCTETS_MAX, is_blank, without_cr};
 use super::plain;
@@ -187,7 +187,11 @@ fn entry(line: &[u8], key: &mut Vec<u8>) -> Result<(), BadRow> {
         address::canonical_domain(domain, key);
         return Ok(());
     }
-    address::check(text)?;
+    match address::check(text) {
+        // nobody of that address can be on a list; it is no reason to refuse this one
+        Ok(()) | Err(AddressFault::EncodedWord) => {}
+        Err(fault) => return Err(fault.into()),
+    }
     address::canonical_key(text, key);
     Ok(())
 }

@@ -142,7 +142,9 @@ impl<O: Owner> Run<'_, O> {
                 () = &mut feeding => {
                     fed = true;
                     // what is left is for an MTA that was given up
-                    let left = !self.supply.lock().left_alone.is_empty();
+                    let state = self.supply.lock();
+                    let left = state.left_alone.len() > state.unreadable.len();
+                    drop(state);
                     break self.slots.gave_up().filter(|_| left).unwrap_or(Ended::Drained);
                 }
                 () = stopped(&mut stop) => break Ended::Stopped,

@@ -40,6 +40,8 @@ pub(super) struct Feeder<O: Owner> {
     other_target: BTreeSet<JobId>,
     /// Jobs without anything to do that were looked at for their end.
     looked_done: BTreeSet<JobId>,
+    /// Of them, those that were looked through for retry chunks that are missing: once.
+    looked_whole: BTreeSet<JobId>,
     scanned: Option<Instant>,
     failing: Option<Instant>,
     /// What the run gave up on.
@@ -59,6 +61,7 @@ impl<O: Owner> Feeder<O> {
             paused: Vec::new(),
             other_target: BTreeSet::new(),
             looked_done: BTreeSet::new(),
+            looked_whole: BTreeSet::new(),
             scanned: None,
             failing: None,
             failed: None,
@@ -141,6 +144,7 @@ impl<O: Owner> Feeder<O> {
             }
             let active: BTreeSet<&JobId> = found.iter().map(|job| &job.job).collect();
             self.looked_done.retain(|id| active.contains(id));
+            self.looked_whole.retain(|id| active.contains(id));
             state.left_alone.retain(|id, _| active.contains(id));
             state.met.retain(|id, _| active.contains(id));
             state.claimed_last.retain(|id, _| active.contains(id));
@@ -148,6 +152,8 @@ impl<O: Owner> Feeder<O> {
             state.unreadable.retain(|id, _| active.contains(id));
             state.unreadable.extend(self.supply.owner.unreadable());
             let State { left_alone, unreadable, .. } = &mut *state;
+            let ours = |id: &JobId| self.only_job.as_ref().is_none_or(|only| only == id);
+            unreadable.retain(|id, _| ours(id));
             left_alone.extend(unreadable.clone());
         }
         self.due.clear();
@@ -182,8 +188,11 @@ impl<O: Owner> Feeder<O> {
                 // its last pass was ended by a recovery, or by a process that died then
                 match complete(&self.supply.owner, &job.job, 1).await {
                     Ok(true) => {}
+                    // somebody has it in hand just now
+                    Ok(false) if !self.looked_whole.insert(job.job.clone()) => {
+                        self.looked_done.remove(&job.job);
+                    }
                     Ok(false) => match self.supply.owner.find_missing(&job.job).await {
-                        // somebody has it in hand just now
                         Ok(()) => drop(self.looked_done.remove(&job.job)),
                         Err(e) => {
                             self.supply.lock().unreadable.insert(job.job.clone(), e.to_string());

@@ -46,7 +46,7 @@ impl<O: Owner> Supply<O> {
             for (rcpt, result) in transaction.recipients.iter().zip(results) {
                 let (_, index) = of_token(rcpt.token);
                 let taken_at = hand.came_back(index);
-                let previous = Previous::of(&hand.chunk, index, job.meta.submitted_us);
+                let previous = Previous::of(&hand.chunk, index, job.lead_us);
                 let result = match (&job_fault, result) {
                     (Some(fault), RcptResult::NotTried) if job.accept_refusals || job.template.is_pack() => {
                         RcptResult::Refused { stage: fault.stage, said: fault.said.clone() }
@@ -180,7 +180,7 @@ fn refused(
 }
 
 fn deferred(retry: RetryPolicy, previous: &Previous, now: Micros, said: Said) -> Settled {
-    let steady = clock::of_job_us(previous.submitted_us);
+    let steady = clock::steady_us() + previous.lead_us;
     let since = if previous.deferred_since_us == 0 { steady } else { previous.deferred_since_us };
     match retry.next_due(previous.attempts.saturating_add(1), since, steady) {
         Some(due_us) => {
@@ -206,14 +206,14 @@ fn fault_text(fault: &JobFault) -> String {
 struct Previous {
     attempts: u16,
     deferred_since_us: Micros,
-    /// The job.
-    submitted_us: Micros,
+    /// By how much the job's clock stands ahead.
+    lead_us: Micros,
 }
 
 impl Previous {
-    fn of(chunk: &Chunk, index: u16, submitted_us: Micros) -> Self {
+    fn of(chunk: &Chunk, index: u16, lead_us: Micros) -> Self {
         let state = chunk.state(usize::from(index));
-        Self { attempts: state.attempts, deferred_since_us: state.deferred_since_us, submitted_us }
+        Self { attempts: state.attempts, deferred_since_us: state.deferred_since_us, lead_us }
     }
 
     fn settled(&self, outcome: Outcome, now: Micros, said: Said) -> Settled {

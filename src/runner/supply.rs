@@ -21,7 +21,7 @@ use super::pack::Rendering;
 use super::pick::Pick;
 use super::retry::RetryPolicy;
 use super::settle::HeldRefusal;
-use crate::clock;
+use crate::clock::{self, Micros};
 use crate::infeed::{Capabilities, Dsn, NoRecord, Rcpt, RefusalStreak, StreakLimits, Transaction};
 use crate::message::{RecipientView, Rendered};
 use crate::spool::{Chunk, JobId, JobMeta, Outcome, Owner, Settled};
@@ -82,6 +82,8 @@ pub(super) struct State {
 
 /// A job while chunks of it are in hand.
 pub(super) struct JobRun {
+    /// By how much its clock stands ahead.
+    pub lead_us: Micros,
     /// Where it may go, as an index into `State::groups`.
     pub group: usize,
     pub meta: Arc<JobMeta>,

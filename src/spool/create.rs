@@ -48,6 +48,11 @@ impl DirSpool {
                 || self.layout.folders().iter().any(|f| f.ends_with(n))
         };
         if let Some(name) = strangers.iter().find(|n| !ours(n) && *n != "lost+found") {
+            let meta = self.layout.meta();
+            if self.fs.exists(&meta).at("look at", &meta)? {
+                // another process has made it meanwhile, and listens there
+                return Ok(());
+            }
             return Err(SpoolError::damaged(
                 root,
                 format!("it is no spool and not empty (it holds `{name}`): name an empty or a new folder"),

@@ -40,18 +40,24 @@ pub(super) fn check(layout: &Layout) -> Result<()> {
     check_owner(root, &there)?;
     if there.mode() & OTHERS_WRITE != 0 {
         let fault = format!("everybody may write there (mode {:04o})", there.mode() & 0o7777);
-        let remedy = format!("chmod 700 {}, once you know what lies in it", root.display());
+        let remedy = format!(
+            "chmod 700 {}, once you know what lies in it, or name a folder of your own in it",
+            root.display()
+        );
         return Err(door(root, fault, remedy));
     }
+    // root may have made the folder for the user that made the spool
+    let maker = look(&layout.meta(), fs::symlink_metadata)?.filter(|meta| there.uid() == 0 && meta.is_file());
+    let owner = maker.map_or(there.uid(), |meta| meta.uid());
     for folder in layout.folders() {
         if let Some(inner) = look(&folder, fs::symlink_metadata)? {
-            check_inner(&folder, &inner, &there, inner.is_dir(), "folder")?;
+            check_inner(&folder, &inner, owner, inner.is_dir(), "folder")?;
         }
     }
     for file in [layout.meta(), layout.locks(), layout.commands(), layout.standstill()] {
         if let Some(inner) = look(&file, fs::symlink_metadata)? {
-            check_inner(&file, &inner, &there, inner.is_file(), "file")?;
-            if inner.nlink() != 1 {
+            check_inner(&file, &inner, owner, inner.is_file(), "file")?;
+            if inner.nlink() > 1 {
                 let fault =
                     format!("it is one file with another that lies elsewhere ({} links)", inner.nlink());
                 return Err(door(&file, fault, "see who has linked it, and put a copy in its place"));
@@ -92,14 +98,14 @@ fn check_owner(root: &Path, there: &Metadata) -> Result<()> {
     ))
 }
 
-fn check_inner(path: &Path, inner: &Metadata, root: &Metadata, is_right: bool, what: &str) -> Result<()> {
+fn check_inner(path: &Path, inner: &Metadata, owner: u32, is_right: bool, what: &str) -> Result<()> {
     if !is_right {
         let found = if inner.is_symlink() { "a symbolic link" } else { "something else" };
         let fault = format!("{found} lies where the spool has a {what}");
         return Err(door(path, fault, "see who has put it there, and move it away"));
     }
-    if ![0, us(), root.uid()].contains(&inner.uid()) {
-        let fault = format!("it belongs to user {}, and the spool to user {}", inner.uid(), root.uid());
+    if ![0, us(), owner].contains(&inner.uid()) {
+        let fault = format!("it belongs to user {}, and the spool to user {}", inner.uid(), owner);
         return Err(door(path, fault, "see who has put it there, and move it away"));
     }
     Ok(())

@@ -12,8 +12,8 @@ use super::domains::DomainKey;
 use super::error::{At, Result, SpoolError};
 use super::hold::Hold;
 use super::id::Outcome;
-use super::id::{ChunkName, JobId};
-use super::job::{JobMeta, Standing};
+use super::id::{ChunkDigest, ChunkName, JobId};
+use super::job::{JobMeta, Manifest, Standing};
 use super::layout::{JobDir, JobState};
 use super::offer::{Offer, Waiting};
 use super::owner::{DirOwner, lock};
@@ -40,6 +40,10 @@ struct Entry {
     waiting: BTreeSet<ChunkName>,
     /// The same, by domain.
     offer: Offer,
+    /// By how much the job's clock stands ahead, as [`clock::lead_us`] has it.
+    lead_us: Micros,
+    /// The longest wait before a retry.
+    wait_us_max: Micros,
     /// Of them, those that a clock which was ahead put further off than any retry is; and when they are due.
     ahead: (Micros, Vec<ChunkName>),
     /// Those of them whose time has come.
@@ -81,6 +85,8 @@ pub struct JobDue {
     pub later: usize,
     /// A command waits for its chunks to be let go: claim no more, end what is open.
     pub requested: bool,
+    /// By how much the job's clock stands ahead, as [`clock::lead_us`] has it.
+    pub lead_us: Micros,
 }
 
 impl JobIndex {
@@ -133,21 +139,31 @@ impl JobIndex {
         for (name, recipients) in waiting.filter(|(name, _)| range.contains(name.xx())) {
             entry.waiting.insert(name);
             entry.offer.insert(name, recipients);
+            if name.due_us > entry.now() + entry.wait_us_max {
+                // what a clock that was ahead had put off, and was due already
+                entry.overdue.insert(name);
+                entry.offer.release(name);
+            }
         }
     }
 
     fn first_due(&self, job: &JobId) -> Option<ChunkName> {
         let entry = self.jobs.get(job)?;
-        let now = now_of(&entry.meta);
+        let now = entry.now();
         let due = entry.waiting.first().filter(|n| n.due_us <= now);
         due.or(entry.overdue.first()).copied().filter(|_| !entry.requested)
     }
 }
 
 impl Entry {
+    /// The time by which the job's chunks are due.
+    fn now(&self) -> Micros {
+        clock::steady_us() + self.lead_us
+    }
+
     /// Chunks that a clock put too far off are due when the longest wait is over.
     fn release(&mut self) {
-        if !self.ahead.1.is_empty() && self.ahead.0 <= now_of(&self.meta) {
+        if !self.ahead.1.is_empty() && self.ahead.0 <= self.now() {
             for name in std::mem::take(&mut self.ahead.1) {
                 if self.waiting.contains(&name) {
                     self.overdue.insert(name);
@@ -226,20 +242,30 @@ impl DirOwner {
     /// that its results name and that isn't there. Reads all its results in the range.
     pub fn find_missing(&self, job: &JobId) -> Result<()> {
         let dir = self.spool.layout.job(JobState::Active, job);
-        let Some(_hold) = Hold::shared(&dir)? else { return Ok(()) };
+        match self.find_missing_in(&dir) {
+            // it has ended, or was paused, meanwhile
+            Err(e) if e.is_not_found() => Ok(()),
+            found => found,
+        }
+    }
+
+    fn find_missing_in(&self, dir: &JobDir) -> Result<()> {
         for folder in self.spool.names(&dir.results())? {
             let Ok(xx) = u8::from_str_radix(&folder, 16) else { continue };
             if !self.range.contains(xx) {
                 continue;
             }
-            let listed = list_chunks(&self.spool, &dir, xx)?;
-            for name in &listed.results {
-                let path = dir.result(*name);
-                let bytes = self.spool.fs.read(&path).at("read", &path)?;
-                let header = results::header(&bytes).map_err(|why| SpoolError::damaged(&path, why))?;
-                let is_there = |name: &ChunkName| listed.live.contains(name) || listed.results.contains(name);
-                let mut missing =
-                    header.children.iter().map(|child| child.name).filter(|name| !is_there(name));
+            let chunks = self.spool.names(&dir.chunks_of(xx))?;
+            let chunks: HashSet<ChunkName> =
+                chunks.iter().filter_map(|name| ChunkName::parse(name)).collect();
+            let results = self.spool.names(&dir.results_of(xx))?;
+            let results: HashSet<ChunkName> =
+                results.iter().filter_map(|name| ChunkName::parse(name)).collect();
+            for &name in &results {
+                // one that can't be read counts as quarantined
+                let Ok(header) = self.spool.results_header(dir, name)? else { continue };
+                let is_there = |name: &ChunkName| chunks.contains(name) || results.contains(name);
+                let mut missing = header.children.iter().map(|child| child.name).filter(|n| !is_there(n));
                 if let Some(first) = missing.next() {
                     return Err(incomplete(&dir.chunk(first), 1 + missing.count()));
                 }
@@ -251,7 +277,13 @@ impl DirOwner {
     fn load(&self, job: &JobId, range: XxRange) -> Result<Option<Entry>> {
         let dir = self.spool.layout.job(JobState::Active, job);
         // nobody renames it while its folders are listed, and children get their names
-        let Some(_hold) = Hold::shared(&dir)? else { return Ok(None) };
+        let Some(_hold) = Hold::shared(&dir)? else {
+            let hold = dir.hold();
+            return match self.spool.fs.exists(&hold).at("look at", &hold)? || !self.is_active(job)? {
+                true => Ok(None),
+                false => Err(incomplete(&hold, 1)),
+            };
+        };
         let written = Written::of(&dir).unwrap_or_default();
         let meta = Arc::new(self.spool.meta_of(&dir)?);
         let standing = self.spool.standing_of(&dir)?;
@@ -264,17 +296,24 @@ impl DirOwner {
                 ended.extend(results);
             }
         }
-        let is_there = |name: &ChunkName| waiting.contains(name) || ended.contains(name);
-        let manifest = self.spool.manifest_of(&dir, &meta)?;
-        let mut missing = manifest.names(job).filter(|name| range.contains(name.xx()) && !is_there(name));
-        if let Some(first) = missing.next() {
-            return Err(incomplete(&dir.chunk(first), 1 + missing.count()));
+        let results = dir.results();
+        if !self.spool.fs.exists(&results).at("look at", &results)? {
+            return Err(incomplete(&results, 1));
+        }
+        match self.spool.manifest_of(&dir, &meta) {
+            Ok(manifest) => check_whole(&dir, &manifest, job, range, &waiting, &ended)?,
+            // chunks know their own damage
+            Err(e @ SpoolError::Damaged { .. }) => {
+                tracing::warn!("{e}; whether chunks of job {job} are missing can't be told");
+            }
+            Err(e) => return Err(e),
         }
         let compositions = if waiting.len() > 1 { self.spool.domains_of(&dir, &meta)? } else { None };
         let mut offer = Offer::new(job, meta.submitted_us, compositions.unwrap_or_default());
         waiting.iter().for_each(|&name| offer.insert(name, None));
-        let wait_max = self.spool.settings.retry_delay_s_max.saturating_mul(SECOND_US) / 10 * 11 + SECOND_US;
-        let due_max = now_of(&meta).saturating_add(wait_max);
+        let delay_us_max = self.spool.settings.retry_delay_s_max.saturating_mul(SECOND_US);
+        let (lead_us, wait_us_max) = (clock::lead_us(meta.submitted_us), delay_us_max / 10 * 11 + SECOND_US);
+        let due_max = (clock::steady_us() + lead_us).saturating_add(wait_us_max);
         let ahead: Vec<ChunkName> =
             waiting.iter().rev().take_while(|n| n.due_us > due_max).copied().collect();
         if !ahead.is_empty() {
@@ -292,6 +331,8 @@ impl DirOwner {
             standing,
             waiting,
             offer,
+            lead_us,
+            wait_us_max,
             ahead: (due_max, ahead),
             overdue: BTreeSet::new(),
             written,
@@ -310,14 +351,14 @@ impl DirOwner {
     pub fn waiting(&self, job: &JobId) -> Waiting {
         let mut index = lock(&self.index);
         let entry = index.jobs.get_mut(job).filter(|e| !e.requested);
-        entry.map_or_else(Waiting::default, |e| e.offer.waiting(now_of(&e.meta)))
+        entry.map_or_else(Waiting::default, |e| e.offer.waiting(e.now()))
     }
 
     /// The next chunk of a job that is due, of those that hold most of one domain.
     pub fn next_due_of(&self, job: &JobId, class: DomainKey) -> Option<ChunkName> {
         let mut index = lock(&self.index);
         let entry = index.jobs.get_mut(job).filter(|e| !e.requested)?;
-        entry.offer.next_of(class, now_of(&entry.meta))
+        entry.offer.next_of(class, entry.now())
     }
 
     /// Chunks of the job that wait, due or not, and those in hand.
@@ -370,20 +411,42 @@ impl DirOwner {
     }
 }
 
+/// Each chunk as submitted is there, or its results are; and none is there as if it had not been passed, beside
+/// what was made of it when it was.
+fn check_whole(
+    dir: &JobDir,
+    manifest: &Manifest,
+    job: &JobId,
+    range: XxRange,
+    waiting: &BTreeSet<ChunkName>,
+    ended: &HashSet<ChunkName>,
+) -> Result<()> {
+    let ours = |name: &ChunkName| range.contains(name.xx());
+    let is_there = |name: &ChunkName| waiting.contains(name) || ended.contains(name);
+    let mut missing = manifest.names(job).filter(|name| ours(name) && !is_there(name));
+    if let Some(first) = missing.next() {
+        return Err(incomplete(&dir.chunk(first), 1 + missing.count()));
+    }
+    let originals: HashSet<ChunkName> = manifest.names(job).collect();
+    let made_since = waiting.iter().chain(ended).filter(|name| !originals.contains(name));
+    let families: HashSet<ChunkDigest> = made_since.map(|name| name.digest).collect();
+    let mut unpassed = waiting.iter().filter(|n| originals.contains(n) && families.contains(&n.digest));
+    match unpassed.next() {
+        Some(&first) => Err(incomplete(&dir.result(first), 1 + unpassed.count())),
+        None => Ok(()),
+    }
+}
+
 fn incomplete(first: &Path, n: usize) -> SpoolError {
     let reason = format!(
-        "it is missing ({n} chunks of this job are): was the spool copied incompletely? Put the files back from \
+        "it is missing ({n} files of this job are): was the spool copied incompletely? Put the files back from \
          where it was copied, or cancel the job"
     );
     SpoolError::damaged(first, reason)
 }
 
-fn now_of(meta: &JobMeta) -> Micros {
-    clock::of_job_us(meta.submitted_us)
-}
-
 fn due_of(job: &JobId, e: &Entry) -> JobDue {
-    let now = now_of(&e.meta);
+    let now = e.now();
     let due = e.waiting.iter().take_while(|n| n.due_us <= now).count()
         + e.overdue.iter().filter(|n| n.due_us > now).count();
     JobDue {
@@ -393,6 +456,7 @@ fn due_of(job: &JobId, e: &Entry) -> JobDue {
         due,
         later: e.waiting.len() - due,
         requested: e.requested,
+        lead_us: e.lead_us,
     }
 }
 

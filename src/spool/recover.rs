@@ -69,6 +69,16 @@ impl DirSpool {
                     }
                     Err(e) => return Err(e),
                 }
+                let chunk = dir.chunk(name);
+                if !self.fs.exists(&chunk).at("look at", &chunk)? {
+                    // should it come back, what was sent of it is in the journal, which stays
+                    tracing::error!(
+                        "{} is gone, and was in hand: job {job} is left as it is until the next start",
+                        chunk.display()
+                    );
+                    left.insert(job.clone());
+                    continue;
+                }
                 self.recover_chunk(&job, &meta, &dir, name, &replayed, &mut did)?;
             }
         }
@@ -88,17 +98,7 @@ impl DirSpool {
     fn hold_where_it_is(&self, job: &JobId) -> Result<Option<(JobState, JobDir, Hold)>> {
         let until = Instant::now() + HOLD_WAIT;
         loop {
-            let (state, dir) = match self.find(job) {
-                Err(SpoolError::NoSuchJob(_)) => {
-                    // it may have moved from place to place while it was looked for: nobody moves it now
-                    let _turn = Turn::take(&self.layout.commands())?;
-                    match self.find(job) {
-                        Err(SpoolError::NoSuchJob(_)) => return Ok(None),
-                        other => other?,
-                    }
-                }
-                other => other?,
-            };
+            let Some((state, dir)) = self.find_surely(job)? else { return Ok(None) };
             if let Some(hold) = Hold::shared(&dir)? {
                 return Ok(Some((state, dir, hold)));
             }
@@ -106,6 +106,20 @@ impl DirSpool {
                 return Err(SpoolError::Busy { job: job.to_string(), seconds: HOLD_WAIT.as_secs() });
             }
             std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Where a job is; `None` when it is nowhere.
+    fn find_surely(&self, job: &JobId) -> Result<Option<(JobState, JobDir)>> {
+        match self.find(job) {
+            Err(SpoolError::NoSuchJob(_)) => {}
+            found => return found.map(Some),
+        }
+        // it may have moved from place to place while it was looked for: nobody moves it now
+        let _turn = Turn::take(&self.layout.commands())?;
+        match self.find(job) {
+            Err(SpoolError::NoSuchJob(_)) => Ok(None),
+            found => found.map(Some),
         }
     }
 
@@ -123,14 +137,6 @@ impl DirSpool {
         let chunk = match read_chunk(self, dir, name) {
             Ok(Ok(chunk)) => chunk,
             Ok(Err(reason)) => return self.quarantine_chunk(dir, job, name, &reason, &replayed.settled),
-            Err(e) if e.is_not_found() => {
-                // its journal stays: should the chunk come back, what was sent of it is known
-                tracing::error!(
-                    "{} is gone, and was in hand: look with `infeed spool check`",
-                    dir.chunk(name).display()
-                );
-                return Ok(());
-            }
             Err(e) => return Err(e),
         };
         let mut open = OpenChunk::new(job.clone(), name, chunk.into());
@@ -195,10 +201,7 @@ impl DirSpool {
 
     fn claims_resolved(&self, range: XxRange) -> Result<bool> {
         for (job, chunks) in self.replay(range)? {
-            let dir = match self.find(&job) {
-                Err(SpoolError::NoSuchJob(_)) => continue,
-                other => other?.1,
-            };
+            let Some((_, dir)) = self.find_surely(&job)? else { continue };
             for name in chunks.into_keys() {
                 let result = dir.result(name);
                 if !self.fs.exists(&result).at("look at", &result)? {

@@ -235,7 +235,7 @@ impl DirSpool {
         Ok(family)
     }
 
-    fn results_header(
+    pub(super) fn results_header(
         &self,
         dir: &JobDir,
         name: ChunkName,

@@ -87,6 +87,7 @@ impl<O: Owner> Feeder<O> {
         let serial = state.next_serial;
         state.next_serial += 1;
         let run = JobRun {
+            lead_us: due.lead_us,
             group,
             serial,
             place: None,
