@@ -430,7 +430,7 @@ fn said(stderr: &str) -> String {
 }
 
 #[test]
-fn no_flag_and_no_suppression_list_takes_what_no_address_may_hold() {
+fn flags_and_suppression_lists_take_what_the_table_says_and_nothing_worse() {
     let desk = Desk::new();
     let message = desk.file("letter.eml", "From: a@b.example\nSubject: x\n\nx\n");
     let list = desk.file("list.txt", "u@d.example\n");

@@ -107,11 +107,12 @@ impl Postfix {
         assert!(said.status.success(), "no reload: {}", String::from_utf8_lossy(&said.stderr));
     }
 
-    /// Messages in its queue, whatever their state.
+    /// Messages in its queue, whatever their state; not what it had begun to take when it was reloaded, which
+    /// nobody was told that it has (it marks a whole message as executable).
     pub fn queued(&self) -> usize {
         ["maildrop", "incoming", "active", "deferred", "hold", "corrupt"]
             .iter()
-            .map(|queue| count_files(&self.0.dir.join("spool").join(queue), &|_| true))
+            .map(|queue| count_whole(&self.0.dir.join("spool").join(queue)))
             .sum()
     }
 
@@ -298,6 +299,19 @@ fn is_open_to_all(folder: &Path) -> bool {
         && folder
             .ancestors()
             .all(|part| fs::metadata(part).is_ok_and(|m| m.is_dir() && m.permissions().mode() & 0o001 != 0))
+}
+
+/// Files at any depth that their owner may execute; those that go meanwhile count or don't.
+fn count_whole(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_whole =
+        |path: &Path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o100 != 0);
+    entries
+        .map(|entry| match entry.path() {
+            path if path.is_dir() => count_whole(&path),
+            path => usize::from(is_whole(&path)),
+        })
+        .sum()
 }
 
 /// Files below a folder whose name counts. Folders and files may vanish meanwhile: they count as gone.

@@ -305,8 +305,11 @@ impl World {
     pub fn restart_mta(&mut self, at: usize, any_mood: bool) {
         let kill = any_mood && self.random.bool();
         self.mtas[at].end(kill);
-        self.collect();
+        // what it took and didn't answer for may be in another's ledger already: its own is read first
+        let taken = self.mtas[at].tail.read();
+        self.account.add(&taken);
         self.account.disrupted();
+        self.collect();
         let random = any_mood.then_some(&mut self.random);
         self.mtas[at].begin(&self.desk, random);
         self.done.mta_restarts += 1;
