@@ -3,7 +3,7 @@
 //! Built once per job from the folders' listings and kept in memory, about 50 bytes a chunk; after
 //! that a scan costs one listing of `active/` and one look per job in it.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,6 +21,9 @@ use super::pass::{Listed, list_chunks};
 use super::results::{self, Child, Settled};
 use crate::clock::{self, Micros, SECOND_US};
 use crate::slice::XxRange;
+
+/// What is left of a chunk untried is named for a time less than this after the chunk's own.
+const REMAINDER_US: Micros = 1_000;
 
 pub(super) struct JobIndex {
     range: XxRange,
@@ -42,12 +45,12 @@ struct Entry {
     offer: Offer,
     /// By how much the job's clock stands ahead, as [`clock::lead_us`] has it.
     lead_us: Micros,
-    /// The longest wait before a retry.
-    wait_us_max: Micros,
     /// Of them, those that a clock which was ahead put further off than any retry is; and when they are due.
     ahead: (Micros, Vec<ChunkName>),
     /// Those of them whose time has come.
     overdue: BTreeSet<ChunkName>,
+    /// Those that were taken in hand since, by family: when their names say that they are due.
+    early: HashMap<ChunkDigest, Micros>,
     /// What tells it from a later job of the same id.
     written: Written,
     /// Claimed chunks.
@@ -112,7 +115,9 @@ impl JobIndex {
             return Ok(None);
         }
         entry.waiting.remove(&name);
-        entry.overdue.remove(&name);
+        if entry.overdue.remove(&name) {
+            entry.early.insert(name.digest, name.due_us);
+        }
         entry.offer.remove(name);
         entry.open += 1;
         Ok(Some(entry.dir.clone()))
@@ -139,8 +144,9 @@ impl JobIndex {
         for (name, recipients) in waiting.filter(|(name, _)| range.contains(name.xx())) {
             entry.waiting.insert(name);
             entry.offer.insert(name, recipients);
-            if name.due_us > entry.now() + entry.wait_us_max {
-                // what a clock that was ahead had put off, and was due already
+            // itself, or what is left of it untried: due already, whatever its name says
+            let taken_us = entry.early.get(&name.digest);
+            if taken_us.is_some_and(|&due_us| (due_us..due_us + REMAINDER_US).contains(&name.due_us)) {
                 entry.overdue.insert(name);
                 entry.offer.release(name);
             }
@@ -332,9 +338,9 @@ impl DirOwner {
             waiting,
             offer,
             lead_us,
-            wait_us_max,
             ahead: (due_max, ahead),
             overdue: BTreeSet::new(),
+            early: HashMap::new(),
             written,
             open: 0,
             hold: None,
