@@ -23,7 +23,7 @@ use crate::spool::{DirSpool, JobId, JobState, Standstill};
 #[derive(Debug, Clone, Args)]
 pub struct DrainOptions {
     #[arg(long, value_name = "N")]
-    pub connections: Option<usize>,
+    pub connections: Option<Connections>,
     /// End after K recipients; the rest stays pending
     #[arg(long, value_name = "K")]
     pub first: Option<u64>,

@@ -28,7 +28,7 @@ pub struct ServeArgs {
     pub mta: MtaOption,
     /// To each MTA
     #[arg(long, value_name = "N")]
-    pub connections: Option<usize>,
+    pub connections: Option<Connections>,
     /// Append a line of JSON per recipient of a rehearsal to FILE
     #[arg(long, value_name = "FILE")]
     pub sink_ledger: Option<PathBuf>,

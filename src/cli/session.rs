@@ -214,7 +214,10 @@ fn infeed_config(mta: &config::Mta) -> InfeedConfig {
         },
         auth: mta.auth_user.clone().map(|user| AuthConfig { user, password: password_source(mta) }),
         idle_timeout_ms: mta.idle_timeout_ms,
-        connections: mta.connections,
+        connections: match mta.connections {
+            Connections::Auto => mta.connections_max,
+            Connections::Fixed(count) => count,
+        },
         helo_name: mta.helo_name.clone().unwrap_or_else(helo_name),
         messages_per_connection_max: mta.messages_per_connection_max,
         recipients_per_transaction_max: mta.recipients_per_transaction_max,

@@ -15,6 +15,7 @@
 //! all that is wrong at once, each naming the file and line (or variable, or flag), the value and the
 //! remedy; exit code 64 where nothing but the command line is wrong, else 78.
 
+mod connections;
 #[macro_use]
 mod define;
 mod docs;
@@ -30,6 +31,7 @@ mod text;
 mod tls_mode;
 mod value;
 
+pub use connections::{CONNECTIONS_MAX, Connections};
 pub(crate) use docs::spoken;
 pub use docs::{markdown, mta_example, sample};
 pub use error::{ConfigError, ConfigErrors, Side};

@@ -3,6 +3,7 @@
 //! Names end in their unit, then their bound. The first paragraph of a comment says what the setting is,
 //! the second why its default is what it is; both go into the sample file and the docs.
 
+use super::connections::{CONNECTIONS_MAX, Connections};
 use super::mtas::MtaEntry;
 use super::tls_mode::TlsMode;
 use super::value::{Bound, Field, OnDoubt, Setting, Value};
@@ -88,8 +89,15 @@ settings! {
         auth_password_credential: Option<String> = None, Bound::FileName { example: "mta-password" };
         /// Infeeds: SMTP connections held open side by side.
         ///
-        /// Eight saturate most MTAs on one disk; keep it below the MTA's own limit of processes.
-        connections: usize = 8, Bound::Range { min: 1, max: 1000 };
+        /// `auto` finds the number that keeps the MTA busy, and follows it when it changes; a number is for
+        /// rehearsals, and for who knows better.
+        connections: Connections = Connections::Auto,
+            Bound::RangeOr { min: 1, max: CONNECTIONS_MAX as u64, word: "auto" };
+        /// Most connections that `auto` may open.
+        ///
+        /// No MTA on one host gained anything beyond it here; the MTA's own limit of processes should be
+        /// higher, or `auto` learns it by being refused.
+        connections_max: usize = 64, Bound::Range { min: 1, max: CONNECTIONS_MAX as u64 };
         /// Name given in EHLO.
         ///
         /// Unset, it is the host's name, and an address literal where that has no dot.
@@ -162,12 +170,12 @@ settings! {
         reconnect_delay_ms_min: u64 = 100, Bound::Range { min: 1, max: 3_600_000 };
         /// Longest delay before a lost connection is made again.
         ///
-        /// An MTA that is back is in use again within half a minute.
-        reconnect_delay_ms_max: u64 = 30_000, Bound::Range { min: 1, max: 3_600_000 };
+        /// An MTA that is back is in use again within ten seconds.
+        reconnect_delay_ms_max: u64 = 10_000, Bound::Range { min: 1, max: 3_600_000 };
         /// Pause in new connections after the MTA refused one.
         ///
         /// sendmail under load closes its socket for 15 s; live sessions go on meanwhile.
-        refused_hold_ms: u64 = 15_000, Bound::Range { min: 1, max: 3_600_000 };
+        refused_hold_ms: u64 = 5_000, Bound::Range { min: 1, max: 3_600_000 };
         /// Give up when the MTA has not answered once within this time from the start.
         ///
         /// A wrong address should be noticed at once, not after minutes.
@@ -281,7 +289,9 @@ const _: () = {
     // what is in flight at once: a transaction is cut from one chunk, and all of them may settle unsynced
     assert!(mta::recipients_per_transaction_max <= spool::chunk_recipients_max);
     assert!(
-        mta::connections * mta::pipelining_depth_max * mta::recipients_per_transaction_max
+        mta::connections_max
+            * if mta::chunking { mta::pipelining_depth_max } else { 1 }
+            * mta::recipients_per_transaction_max
             <= spool::progress_unsynced_max
     );
 

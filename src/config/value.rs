@@ -45,6 +45,8 @@ pub enum Kind {
     Integer,
     Boolean,
     Text,
+    /// A number, or a word that stands for finding it.
+    IntegerOrWord,
 }
 
 impl Kind {
@@ -58,6 +60,10 @@ impl Kind {
                 _ => Err(format!("{text:?} is neither true nor false")),
             },
             Kind::Text => Ok(Value::Text(text.to_owned())),
+            Kind::IntegerOrWord if text.starts_with(|c: char| c.is_ascii_alphabetic()) => {
+                Ok(Value::Text(text.to_owned()))
+            }
+            Kind::IntegerOrWord => integer(text, 10).map(Value::Integer),
         }
     }
 
@@ -66,6 +72,7 @@ impl Kind {
             Kind::Integer => "integer",
             Kind::Boolean => "true or false",
             Kind::Text => "string",
+            Kind::IntegerOrWord => "integer or string",
         }
     }
 }
@@ -89,6 +96,12 @@ pub enum Bound {
     Range {
         min: u64,
         max: u64,
+    },
+    /// Both ends included; or this word.
+    RangeOr {
+        min: u64,
+        max: u64,
+        word: &'static str,
     },
     /// 1, 2, 4 … `max`.
     PowerOfTwo {
@@ -124,6 +137,7 @@ impl fmt::Display for Bound {
         match self {
             Bound::Any => Ok(()),
             Bound::Range { min, max } => write!(f, "{min} to {max}"),
+            Bound::RangeOr { min, max, word } => write!(f, "{min} to {max}, or \"{word}\""),
             Bound::PowerOfTwo { max } => write!(f, "a power of two, at most {max}"),
             Bound::MtaAddress => f.write_str("host:port, [IPv6]:port or unix:/path"),
             Bound::MtaName => {
@@ -152,6 +166,8 @@ impl Bound {
         match (self, value) {
             (_, Value::Unset) | (Bound::Any, _) => true,
             (Bound::Range { min, max }, Value::Integer(n)) => (min..=max).contains(&n),
+            (Bound::RangeOr { min, max, .. }, Value::Integer(n)) => (min..=max).contains(&n),
+            (Bound::RangeOr { word, .. }, Value::Text(text)) => word == text,
             (Bound::PowerOfTwo { max }, Value::Integer(n)) => n.is_power_of_two() && n <= max,
             (Bound::MtaAddress, Value::Text(text)) => is_mta_address(text),
             (Bound::MtaName, Value::Text(text)) => is_mta_name(text),
@@ -222,9 +238,9 @@ impl Setting {
     /// Whether the value is of the setting's kind and within its bound; the error is what is wrong.
     pub(super) fn check(&self, value: &Value) -> Result<(), String> {
         let kind_is_right = match value {
-            Value::Integer(_) => self.kind == Kind::Integer,
+            Value::Integer(_) => matches!(self.kind, Kind::Integer | Kind::IntegerOrWord),
             Value::Boolean(_) => self.kind == Kind::Boolean,
-            Value::Text(_) => self.kind == Kind::Text,
+            Value::Text(_) => matches!(self.kind, Kind::Text | Kind::IntegerOrWord),
             Value::Unset => self.default == Value::Unset,
         };
         if !kind_is_right {

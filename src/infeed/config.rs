@@ -19,7 +19,7 @@ pub struct InfeedConfig {
     pub auth: Option<AuthConfig>,
     /// A session with nothing to send for so long says QUIT; another one is opened when there is something.
     pub idle_timeout_ms: u64,
-    /// Infeeds, each one SMTP connection; at least 1.
+    /// Infeeds, each one SMTP connection, at most; at least 1.
     pub connections: usize,
     /// Our name in EHLO: a domain, or an address literal in brackets.
     pub helo_name: String,
