@@ -293,7 +293,7 @@ mod tests {
             config::load(&Request::of_file(path), &Environment::default()).expect("good").config.mta_entries
         };
         let mut expected = load(file.path());
-        expected.iter_mut().for_each(|entry| entry.settings.connections = 5);
+        expected.iter_mut().for_each(|entry| entry.settings.connections = config::Connections::Fixed(5));
         expected[1].settings.wait_s = 3;
         assert_eq!(load(again.path()), expected);
     }

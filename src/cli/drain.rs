@@ -1,5 +1,6 @@
 //! `drain`: sends what is due and ends, for cron; and what `send` shares with it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use super::mta::MtaOption;
 use super::pause::standstill_text;
 use super::session::{self, GlobalOptions, Session, print, print_json};
 use super::{counts, exit, owner, threads};
+use crate::config::Connections;
 use crate::control;
 use crate::runner::{DrainConfig, DrainReport, Ended, Progress, ProgressSnapshot};
 use crate::sink::{Sink, SinkConfig};
@@ -241,14 +243,27 @@ pub fn exit_code(ended: &Ended, unfinished: u64) -> u8 {
     }
 }
 
-/// `seconds`, `deliveries_per_second`, `connections`, `ended` of a drain.
+/// `seconds`, `deliveries_per_second`, `connections…`, `cuts`, `ended` of a drain.
 pub fn drain_json(report: &DrainReport, object: &mut Map<String, Value>) {
     object.insert("seconds".into(), json!(thousandths(report.seconds)));
     object.insert("deliveries_per_second".into(), json!(thousandths(rate(report))));
-    object.insert("connections".into(), json!(report.connections));
+    object.insert("connections".into(), json!(report.connections_peak));
+    object.insert("connections_peak".into(), json!(report.connections_peak));
+    object.insert("connections_mean".into(), json!(thousandths(report.connections_mean)));
+    object.insert("cuts".into(), json!(BTreeMap::from(report.cuts.by_reason())));
     object.insert("connections_opened".into(), json!(report.connections_opened));
     object.insert("ended".into(), json!(ended_word(&report.ended)));
     object.insert("ended_reason".into(), json!(ended_reason(&report.ended)));
+}
+
+/// How many connections it took.
+pub fn connections_text(report: &DrainReport) -> String {
+    let (peak, mean) = (report.connections_peak, report.connections_mean);
+    let s = if peak == 1 { "" } else { "s" };
+    if peak as f64 - mean < 1.0 {
+        return format!("{peak} connection{s}");
+    }
+    format!("{mean:.1} connections, at most {peak}")
 }
 
 /// Accepted recipients a second.
@@ -332,12 +347,12 @@ pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
                 print_json(&object)?;
             } else {
                 print(&format!(
-                    "{} settled, {} of them accepted, in {:.1} s ({:.0}/s over {} connections); {} wait\n",
+                    "{} settled, {} of them accepted, in {:.1} s ({:.0}/s over {}); {} wait\n",
                     report.settled,
                     report.accepted,
                     report.seconds,
                     rate(&report),
-                    report.connections,
+                    connections_text(&report),
                     report.unfinished
                 ))?;
             }

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::counts::{counts_json, counts_text, paused_reason, remedy};
-use super::drain::{self, DrainOptions, Drained, Job, drain_json, ended_reason, rate};
+use super::drain::{self, DrainOptions, Drained, Job, connections_text, drain_json, ended_reason, rate};
 use super::follow::{self, Followed};
 use super::pause::standstill_text;
 use super::session::{GlobalOptions, Session, print, print_json};
@@ -186,9 +186,14 @@ fn tell_followed(followed: Option<&Followed>, owner: &str, view: &JobView) {
 
 /// The keys of a drain that there was none of.
 fn no_drain_json(ended: &str, object: &mut Map<String, Value>) {
-    for (key, value) in
-        [("seconds", json!(0.0)), ("deliveries_per_second", json!(0.0)), ("connections", json!(0))]
-    {
+    for (key, value) in [
+        ("seconds", json!(0.0)),
+        ("deliveries_per_second", json!(0.0)),
+        ("connections", json!(0)),
+        ("connections_peak", json!(0)),
+        ("connections_mean", json!(0.0)),
+        ("cuts", json!({})),
+    ] {
         object.insert(key.into(), value);
     }
     object.insert("ended".into(), json!(ended));
@@ -225,10 +230,10 @@ fn summary(view: &JobView, drained: &Drained, session: &Session) -> anyhow::Resu
     let mut text = format!("job {}\n{}", view.job, counts_text(view));
     if let Drained::Ended(report) = drained {
         text.push_str(&format!(
-            "{:.1} s, {:.0} deliveries/s over {} connections\n",
+            "{:.1} s, {:.0} deliveries/s over {}\n",
             report.seconds,
             rate(report),
-            report.connections
+            connections_text(report)
         ));
     }
     if view.counts.unfinished() > 0 && view.state == JobState::Active {

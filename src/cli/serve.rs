@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use super::owner::{self, Owned, ReloadAsked, owned_by_other};
 use super::session::{self, GlobalOptions, Session};
 use super::{exit, mta::MtaOption};
+use crate::config::Connections;
 use crate::control;
 use crate::runner::{DrainConfig, Ended, MtaConfig, Progress, Reload, RunHandle};
 use crate::sink::{Sink, SinkConfig};

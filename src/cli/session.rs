@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use super::config::ConfigOptions;
 use super::exit::{ExitCode, NO_INPUT};
 use super::help::GLOBAL_HEADING;
-use crate::config::{self, Config, Environment, MtaEntry};
+use crate::config::{self, Config, Connections, Environment, MtaEntry};
 use crate::infeed::StreakLimits;
 use crate::infeed::{AuthConfig, InfeedConfig, PasswordSource, Timeouts, TlsConfig};
 use crate::intake::address::check_domain_only;
@@ -187,6 +187,8 @@ fn mta_config(entry: &MtaEntry) -> MtaConfig {
         name: entry.name.clone(),
         weight: entry.weight,
         sink: false,
+        auto: entry.settings.connections == Connections::Auto,
+        queue_target: 2_000,
         infeed: infeed_config(&entry.settings),
         wait_first: Duration::from_secs(entry.settings.wait_first_s),
         wait: Duration::from_secs(entry.settings.wait_s),

@@ -169,7 +169,10 @@ fn screen(s: &Status) -> Result<String, fmt::Error> {
             mta.accepted,
             mta.refused,
             mta.deferred,
-            mta.why.as_ref().map(|why| format!("\n          {why}")).unwrap_or_default()
+            [("", &mta.why), ("N is ", &mta.connections_why)]
+                .into_iter()
+                .filter_map(|(what, why)| Some(format!("\n          {what}{}", why.as_ref()?)))
+                .collect::<String>()
         )?;
     }
     for job in &s.active {

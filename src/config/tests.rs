@@ -91,14 +91,14 @@ fn a_bad_value_is_refused_with_what_the_setting_takes() {
         [
             "infeed.toml:1: spool.slices: 12 is not a power of two, at most 256",
             "infeed.toml:2: mta.address: \"localhost\" is not host:port, [IPv6]:port or unix:/path",
-            "infeed.toml:3: mta.connections: \"8\" is no integer; it takes integer: 1 to 1000",
+            "infeed.toml:3: mta.connections: \"8\" is not 1 to 1000, or \"auto\"",
             "infeed.toml:4: job.on_doubt: \"x\" is not \"resend\" or \"hold\"",
         ]
     );
     assert_eq!(
         messages("mta.connections = -1\nmta.wait_s = 1.5\nspool.dir = 'x'\nmta.group_across_dot = 1"),
         [
-            "infeed.toml:1: mta.connections: -1 is negative; it takes integer: 1 to 1000",
+            "infeed.toml:1: mta.connections: -1 is negative; it takes integer or string: 1 to 1000, or \"auto\"",
             "infeed.toml:2: mta.wait_s: 1.5 is no whole number; it takes integer: 0 to 604800",
             "infeed.toml:3: spool.dir: \"x\" is not an absolute path",
             "infeed.toml:4: mta.group_across_dot: 1 is no true or false; it takes true or false",
@@ -138,7 +138,7 @@ fn command_line_beats_environment_beats_file_beats_default() {
     assert_eq!(loaded.origin("mta.address"), Origin::CommandLine { flag: "--mta".into() });
     assert_eq!(loaded.config.mta.wait_s, 3);
     assert_eq!(loaded.origin("mta.wait_s"), Origin::Environment { variable: "INFEED_MTA_WAIT_S".into() });
-    assert_eq!(loaded.config.mta.connections, 2);
+    assert_eq!(loaded.config.mta.connections, Connections::Fixed(2));
     assert_eq!(loaded.origin("mta.connections"), Origin::File { path: file, line: 2 });
     assert_eq!(loaded.config.spool, Spool::default());
     assert_eq!(loaded.origin("spool.slices"), Origin::Default);
@@ -170,7 +170,7 @@ fn the_file_that_the_environment_names_must_be_there_the_users_own_need_not() {
         let file = folder.path().join("infeed/infeed.toml");
         fs::write(&file, "mta.connections = 3\n").expect("written");
         let loaded = load(&Request::default(), &users).expect("good");
-        assert_eq!((loaded.file, loaded.config.mta.connections), (Some(file), 3));
+        assert_eq!((loaded.file, loaded.config.mta.connections), (Some(file), Connections::Fixed(3)));
     }
 }
 

@@ -92,6 +92,9 @@ pub struct MtaLine {
     /// Connections that stand, and that may.
     pub established: usize,
     pub connections: usize,
+    /// Why so many may, where that is found by itself.
+    #[serde(default)]
+    pub connections_why: Option<String>,
     pub accepted: u64,
     pub refused: u64,
     pub deferred: u64,
@@ -257,6 +260,7 @@ impl Status {
                 why,
                 established: mta.status.as_ref().map_or(0, |s| s.established),
                 connections: mta.connections,
+                connections_why: mta.connections_why.clone(),
                 accepted: mta.accepted,
                 refused: mta.refused,
                 deferred: mta.deferred,

@@ -7,13 +7,16 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::dialogue::{Dialogue, End};
 use super::error::InfeedError;
 use super::lent::Lent;
 use super::state::{Connecting, Shared};
-use super::transaction::{Capabilities, Work};
-use super::verdict;
+use super::transaction::{Capabilities, Said, Work};
+use super::verdict::{self, Mta};
 use super::wire::Wire;
+use crate::pressure::law::Mark;
 
 /// A transaction that waits longer than this for its connection goes back: another MTA may take it, and
 /// its job may be paused meanwhile.
@@ -38,6 +41,7 @@ pub async fn run<W: Work>(work: Arc<W>, shared: Arc<Shared>) {
             return;
         };
         let mut lent = Some(Lent::new(work.clone(), transaction));
+        let begun = Instant::now();
         let opened = tokio::select! {
             opened = open(&shared, &mut connecting, &mut lent) => opened,
             () = shared.stopped() => return,
@@ -45,7 +49,9 @@ pub async fn run<W: Work>(work: Arc<W>, shared: Arc<Shared>) {
         let (wire, mut capabilities) = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                let (mta, said) = verdict::on_no_session(&error, shared.status().established);
+                let others = shared.status().established;
+                let (mta, said) = verdict::on_no_session(&error, others);
+                no_session(&shared, &error, &said, mta, others > 0);
                 tracing::debug!(%error, ?mta, "no session");
                 connecting.failed(&error, mta, &said);
                 // Not tried; after the failure is known, so that nobody connects for it at once.
@@ -53,15 +59,17 @@ pub async fn run<W: Work>(work: Arc<W>, shared: Arc<Shared>) {
                 continue;
             }
         };
-        let established = connecting.established();
+        let mut established = connecting.established();
+        shared.meter.connected(begun.elapsed());
         shared.learned(&mut capabilities);
         shared.offered(&capabilities);
         let dialogue = Dialogue::new(wire, work.clone(), shared.clone(), capabilities, failures > 0);
         let (end, accepted) = dialogue.run(lent).await;
+        established.leaves = matches!(end, End::Surplus);
         drop(established);
         match end {
             End::Drained | End::Stopped => return,
-            End::Rotate | End::Idle => failures = 0,
+            End::Rotate | End::Idle | End::Surplus => failures = 0,
             End::Closed(error) => {
                 tracing::debug!(%error, accepted, "a session ended");
                 shared.error(&error);
@@ -72,6 +80,16 @@ pub async fn run<W: Work>(work: Arc<W>, shared: Arc<Shared>) {
                 }
             }
         }
+    }
+}
+
+/// Counts what a failed connect says of the MTA's load.
+fn no_session(shared: &Shared, error: &InfeedError, said: &Said, mta: Mta, others_stand: bool) {
+    match error {
+        InfeedError::Said { stage, .. } => shared.meter.refused(*stage, said, mta, others_stand),
+        InfeedError::Connect { .. } if others_stand => shared.meter.mark(Mark::ConnectRefused),
+        InfeedError::Timeout { .. } if others_stand => shared.meter.mark(Mark::ConnectSlow),
+        _ => (),
     }
 }
 

@@ -18,6 +18,7 @@ use self::bdat::Chunks;
 use super::envelope::{self, Commands, Ending};
 use super::error::InfeedError;
 use super::lent::Lent;
+use super::meter::Stopwatch;
 use super::state::{Admission, Shared};
 use super::transaction::{Capabilities, Said, Stage, Work};
 use super::verdict::Context;
@@ -34,6 +35,8 @@ pub enum End {
     Rotate,
     /// There was nothing to send for a while.
     Idle,
+    /// There are more sessions than shall be.
+    Surplus,
     /// The connection is of no use any more; it was not said goodbye.
     Closed(InfeedError),
 }
@@ -57,6 +60,7 @@ pub struct Dialogue<W: Work> {
     chunks: Chunks<W>,
     /// Replies of a BDAT group that are still to come.
     replies_due: usize,
+    stopwatch: Stopwatch,
 }
 
 /// Where the session stands.
@@ -120,6 +124,7 @@ impl<W: Work> Dialogue<W> {
             probing: false,
             chunks: Chunks::new(),
             replies_due: 0,
+            stopwatch: Stopwatch::start(),
         }
     }
 
@@ -150,6 +155,13 @@ impl<W: Work> Dialogue<W> {
         (end, accepted)
     }
 
+    /// Every reply to it was read: it is counted, and settled.
+    fn answered(&mut self, lent: Lent<W>) {
+        let octets = if lent.content_begun { lent.transaction().content.wire.len() } else { 0 };
+        self.stopwatch.answered(&self.shared.meter, lent.results(), octets);
+        lent.settle();
+    }
+
     fn release_probe(&mut self) {
         if std::mem::take(&mut self.probing) {
             self.shared.probe_ended();
@@ -162,16 +174,21 @@ impl<W: Work> Dialogue<W> {
         if self.rotate || self.messages >= self.shared.messages_max() {
             return Step::End(End::Rotate);
         }
+        if self.shared.leaves() {
+            return Step::End(End::Surplus);
+        }
         let idle_end = Instant::now() + Duration::from_millis(self.shared.config.idle_timeout_ms);
         let admission = if self.shared.may_begin() {
             Admission::Go
         } else {
-            tokio::select! {
+            let admission = tokio::select! {
                 biased;
                 admission = self.shared.admit_transaction() => admission,
                 error = self.wire.idle_end() => return Step::End(End::Closed(error)),
                 () = sleep_until(idle_end) => return Step::End(End::Idle),
-            }
+            };
+            self.stopwatch.held();
+            admission
         };
         match admission {
             Admission::Stop => return Step::End(End::Stopped),
@@ -190,6 +207,7 @@ impl<W: Work> Dialogue<W> {
             error = self.wire.idle_end() => return Step::End(End::Closed(error)),
             () = sleep_until(idle_end) => return Step::End(End::Idle),
         };
+        self.stopwatch.idled(&self.shared.meter);
         let Some(transaction) = transaction else {
             self.shared.drained();
             return Step::End(End::Drained);
@@ -211,6 +229,7 @@ impl<W: Work> Dialogue<W> {
             || self.probing
             || !self.capabilities.pipelining
             || !self.shared.may_group()
+            || self.shared.is_crowded()
             || self.messages >= self.shared.messages_max()
         {
             return None;
@@ -295,7 +314,7 @@ impl<W: Work> Dialogue<W> {
             Ok(Opened::Ready) => Step::Content(lent),
             Ok(Opened::Shut) => {
                 self.needs_reset |= lent.mail_open;
-                lent.settle();
+                self.answered(lent);
                 Step::Idle
             }
             Ok(Opened::Again) => {
@@ -304,7 +323,7 @@ impl<W: Work> Dialogue<W> {
             }
             Ok(Opened::Nobody) => {
                 lent.not_tried();
-                lent.settle();
+                self.answered(lent);
                 match self.lone_dot().await {
                     Ok(()) => Step::Idle,
                     Err(error) => Step::End(End::Closed(error)),

@@ -115,6 +115,11 @@ impl<W: Work> Lent<W> {
         }
     }
 
+    /// What is known of each recipient, in their order; `None`: nothing yet.
+    pub fn results(&self) -> &[Option<RcptResult>] {
+        &self.results
+    }
+
     /// Gives the transaction back; what is still live is what a drop makes of it.
     pub fn settle(self) {
         drop(self);

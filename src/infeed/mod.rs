@@ -11,6 +11,7 @@
 //! | `verdict` | ALL failure policy: what a reply or a lost connection means |
 //! | `streak` | the refusal breaker's counter |
 //! | `state` | what the infeeds of one MTA know together: holds, limits learned, who may connect |
+//! | `meter` | what they count for `pressure`, which decides how many they are |
 //! | `lent` | a transaction on loan: settled exactly once |
 //! | `envelope`, `wire`, `reply` | commands out, octets both ways, replies in |
 //! | `stream` | TCP or a Unix-domain socket, in clear text or under TLS |
@@ -30,6 +31,7 @@ mod error;
 mod fuzz;
 mod handshake;
 mod lent;
+mod meter;
 mod pool;
 mod reply;
 mod state;

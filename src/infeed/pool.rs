@@ -19,11 +19,15 @@ use super::config::InfeedConfig;
 use super::connection;
 use super::state::{MtaStatus, Shared};
 use super::transaction::Work;
+use crate::pressure::law::Totals;
 
 /// The infeeds of one MTA. Dropped, it aborts them: [`Pool::stop`] is the way to end it.
 pub struct Pool {
     shared: Arc<Shared>,
     infeeds: JoinSet<()>,
+    /// Infeeds begun; those beyond the target wait.
+    begun: usize,
+    begin: Box<dyn Fn(&mut JoinSet<()>) + Send + Sync>,
 }
 
 /// How a pool ended.
@@ -36,16 +40,39 @@ pub struct StopReport {
 }
 
 impl Pool {
-    /// Spawns the infeeds. Must be called within a tokio runtime.
+    /// Spawns the infeeds, `config.connections` of them. Must be called within a tokio runtime.
     pub fn start<W: Work>(config: InfeedConfig, work: Arc<W>) -> Pool {
-        let connections = config.connections.max(1);
+        let connections = config.connections;
+        Self::start_with(config, work, connections)
+    }
+
+    /// As [`Pool::start`], with so many infeeds, which [`Pool::set_connections`] can change.
+    pub fn start_with<W: Work>(config: InfeedConfig, work: Arc<W>, connections: usize) -> Pool {
         let shared = Shared::new(config);
-        let mut infeeds = JoinSet::new();
-        for _ in 0..connections {
-            shared.infeed_begins();
-            infeeds.spawn(infeed(work.clone(), shared.clone()));
+        let for_infeeds = shared.clone();
+        let begin = move |infeeds: &mut JoinSet<()>| {
+            for_infeeds.infeed_begins();
+            infeeds.spawn(infeed(work.clone(), for_infeeds.clone()));
+        };
+        let mut pool = Pool { shared, infeeds: JoinSet::new(), begun: 0, begin: Box::new(begin) };
+        pool.set_connections(connections);
+        pool
+    }
+
+    /// So many connections from now on, 1 to `config.connections`. Those beyond it say QUIT after what they
+    /// have in flight; new ones connect when there is something to send.
+    pub fn set_connections(&mut self, connections: usize) {
+        let connections = connections.clamp(1, self.shared.config.connections.max(1));
+        self.shared.set_target(connections);
+        while self.begun < connections {
+            (self.begin)(&mut self.infeeds);
+            self.begun += 1;
         }
-        Pool { shared, infeeds }
+    }
+
+    /// What was counted since the start.
+    pub fn totals(&self) -> Totals {
+        self.shared.meter.totals()
     }
 
     /// How the MTA is, now.

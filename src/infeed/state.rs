@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::config::InfeedConfig;
 use super::handshake::Opener;
+use super::meter::Meter;
 use super::transaction::{Capabilities, Said};
 use super::verdict::Mta;
 use crate::clock::{Micros, now_us};
@@ -44,6 +45,10 @@ pub struct MtaStatus {
     /// Infeeds whose task has not ended.
     pub infeeds: usize,
     pub ever_connected: bool,
+    /// Sessions that stood at a time, at most, since the start.
+    pub established_peak: usize,
+    /// Sessions that there shall be, at most.
+    pub target: usize,
     /// Microseconds since the Unix epoch of the last final dot that was answered 2xx; `None`: none yet.
     /// Exact from `Pool::status`; in what `Pool::changed` gives, as of the last change.
     pub last_success: Option<Micros>,
@@ -71,6 +76,11 @@ pub enum MtaState {
 struct Inner {
     established: usize,
     connecting: usize,
+    established_peak: usize,
+    /// Of `established`, those that say goodbye because they are too many.
+    leaving: usize,
+    /// Sessions that there shall be, at most.
+    target: usize,
     /// Of `connecting`, those that gave their transaction back.
     empty_handed: usize,
     /// After a pause: one connects at a time until one has succeeded.
@@ -105,10 +115,13 @@ struct Hold {
 pub struct Shared {
     pub config: InfeedConfig,
     pub opener: Opener,
+    pub meter: Meter,
     inner: Mutex<Inner>,
     status: watch::Sender<MtaStatus>,
     /// Held or paused: the hot path asks this alone.
     closed: AtomicBool,
+    /// More sessions stand than shall: the hot path asks this alone.
+    crowded: AtomicBool,
     stopping: AtomicBool,
     /// `Work::next` gave `None`: whoever has no session need not open one.
     drained: AtomicBool,
@@ -130,18 +143,23 @@ impl Shared {
             connections_total: 0,
             infeeds: 0,
             ever_connected: false,
+            established_peak: 0,
+            target: 0,
             last_success: None,
             last_error: None,
             panics_total: 0,
         });
         let messages_max = AtomicUsize::new(config.messages_per_connection_max.max(1));
         let recipients_max = AtomicUsize::new(usize::MAX);
+        let target = config.connections.max(1);
         Arc::new(Self {
             config,
             opener: Opener::default(),
-            inner: Mutex::default(),
+            meter: Meter::default(),
+            inner: Mutex::new(Inner { target, ..Inner::default() }),
             status,
             closed: AtomicBool::new(false),
+            crowded: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             drained: AtomicBool::new(false),
             troubled: AtomicBool::new(false),
@@ -164,6 +182,7 @@ impl Shared {
         let mut inner = self.lock();
         let result = f(&mut inner);
         self.closed.store(inner.paused.is_some() || inner.hold.is_some(), Relaxed);
+        self.crowded.store(inner.established - inner.leaving > inner.target, Relaxed);
         self.troubled.store(inner.strains > 0 || !inner.losses.is_empty() || inner.hold.is_some(), Relaxed);
         let status = self.snapshot(&inner);
         // Still locked, so that an older snapshot never overwrites a newer one.
@@ -192,6 +211,8 @@ impl Shared {
             connections_total: inner.connections_total,
             infeeds: inner.infeeds,
             ever_connected: inner.connections_total > 0,
+            established_peak: inner.established_peak,
+            target: inner.target,
             last_success: (last_success > 0).then_some(last_success),
             last_error: inner.last_error.clone(),
             panics_total: inner.panics_total,
@@ -258,6 +279,28 @@ impl Shared {
                 resumed: true,
             });
         });
+    }
+
+    /// So many sessions from now on: those beyond end after their transaction, or others connect.
+    pub fn set_target(&self, target: usize) {
+        if self.lock().target != target {
+            self.change(|inner| inner.target = target);
+        }
+    }
+
+    /// There are more sessions than shall be.
+    pub fn is_crowded(&self) -> bool {
+        self.crowded.load(Relaxed)
+    }
+
+    /// Whether the session that asks, which has nothing in flight, is one too many. If so it ends.
+    pub fn leaves(&self) -> bool {
+        self.is_crowded()
+            && self.change(|inner| {
+                let leaves = inner.established - inner.leaving > inner.target;
+                inner.leaving += usize::from(leaves);
+                leaves
+            })
     }
 
     pub fn infeed_begins(&self) {

@@ -126,8 +126,10 @@ pub struct MtaRunStatus {
     pub address: String,
     pub weight: u64,
     pub sink: bool,
-    /// Infeeds that it may have.
+    /// Infeeds that it may have now.
     pub connections: usize,
+    /// Why so many, where that is found by itself.
+    pub connections_why: Option<String>,
     /// `None`: there was nothing for it yet.
     pub status: Option<MtaStatus>,
     pub accepted: u64,

@@ -74,7 +74,7 @@ pub async fn drain_owned<O: Owner>(
     };
     let ended = run.until_ended(&mut feeder, stop).await;
     let connections_opened = run.slots.opened;
-    let connections = connections_opened.min(run.slots.started);
+    let (connections_peak, connections_mean, cuts) = run.slots.connections();
     if let Err(e) = feeder.wind_up().await {
         // the journal holds all of it: the next owner ends these passes
         tracing::error!("{e}");
@@ -105,8 +105,10 @@ pub async fn drain_owned<O: Owner>(
     progress.set_note(None);
     Ok(DrainReport {
         ended,
-        connections,
         connections_opened,
+        connections_peak,
+        connections_mean,
+        cuts,
         seconds: begun.elapsed().as_secs_f64(),
         settled: progress.settled(),
         accepted: progress.snapshot().accepted,

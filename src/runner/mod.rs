@@ -11,6 +11,7 @@
 //! | `drain` | one run: owner, feeder, pools; when to end, and how |
 //! | `command` | what a run can be told and asked while it goes on |
 //! | `slot` | the pools, one an MTA: started, judged, given up, exchanged |
+//! | `steer` | how many connections one MTA has, as the law of `pressure` wants it |
 //! | `mtas` | which job may go to which MTA, and whose turn it is |
 //! | `feeder` | claims chunks ahead of the infeeds, ends their passes, watches for new jobs and requests |
 //! | `pick` | who is next: a job, and recipients of it |
@@ -30,6 +31,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::infeed::StreakLimits;
+use crate::pressure::law::Cuts;
 use crate::slice::XxRange;
 use crate::spool::{JobId, Outcome, SpoolError};
 
@@ -47,6 +49,7 @@ mod retry;
 mod room;
 mod settle;
 mod slot;
+mod steer;
 mod supply;
 mod xverp;
 
@@ -131,10 +134,13 @@ impl Ended {
 #[derive(Debug, Clone)]
 pub struct DrainReport {
     pub ended: Ended,
-    /// Connections side by side, at most.
-    pub connections: usize,
     /// Connections opened, one after the other; rotation makes them more.
     pub connections_opened: usize,
+    /// Connections that stood at a time, at most, and on average while any did; of several MTAs in sum.
+    pub connections_peak: usize,
+    pub connections_mean: f64,
+    /// How often the number of connections was cut, by reason.
+    pub cuts: Cuts,
     pub seconds: f64,
     /// Final outcomes in this run.
     pub settled: u64,

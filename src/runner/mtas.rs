@@ -21,6 +21,10 @@ pub struct MtaConfig {
     pub weight: u64,
     /// The built-in sink: rehearsals go there, and nothing else does unless somebody insists.
     pub sink: bool,
+    /// The number of connections is found while it works, up to `infeed.connections`.
+    pub auto: bool,
+    /// Messages that its queue may hold; `auto` keeps it below.
+    pub queue_target: u64,
     pub infeed: InfeedConfig,
     /// How long a drain waits for it while it has not answered in this run.
     pub wait_first: Duration,
@@ -37,6 +41,8 @@ impl MtaConfig {
             name: name.into(),
             weight: 1,
             sink: false,
+            auto: false,
+            queue_target: 2_000,
             infeed,
             wait_first: Duration::from_secs(15),
             wait: Duration::from_secs(300),

@@ -9,10 +9,12 @@ use tokio::task::JoinSet;
 use super::command::MtaRunStatus;
 use super::mtas::{Mta, MtaConfig, Outlet};
 use super::rate::Rate;
+use super::steer::{Account, Steering};
 use super::supply::Supply;
 use super::{DrainConfig, Ended};
 use crate::clock::{self, Micros, SECOND_US};
 use crate::infeed::{MtaState, MtaStatus, Pool, StopReport};
+use crate::pressure::law::Cuts;
 use crate::spool::Owner;
 
 /// One MTA with its infeeds.
@@ -28,6 +30,7 @@ pub(super) struct Slot {
     /// What was last logged of its state.
     said: &'static str,
     rate: Rate,
+    steering: Steering,
 }
 
 /// All of a run's.
@@ -39,8 +42,8 @@ pub(super) struct Slots<O: Owner> {
     grace: Duration,
     /// Connections opened, one after the other, by the pools that have ended.
     pub opened: usize,
-    /// Connections that the MTAs that were called on may have, in sum.
-    pub started: usize,
+    /// How many connections the MTAs had that were taken out.
+    past: Vec<(Account, Cuts)>,
 }
 
 /// What one look at all MTAs came to.
@@ -60,7 +63,7 @@ impl<O: Owner> Slots<O> {
             ending: JoinSet::new(),
             grace: config.shutdown_grace,
             opened: 0,
-            started: 0,
+            past: Vec::new(),
         };
         slots.tell_supply();
         slots
@@ -94,8 +97,9 @@ impl<O: Owner> Slots<O> {
         let slot = &mut self.all[at];
         let outlet = Outlet { supply: self.supply.clone(), mta: slot.mta.clone() };
         slot.begun_us = clock::now_us();
-        self.started += slot.config.infeed.connections;
-        slot.pool = Some(Pool::start(slot.config.infeed.clone(), Arc::new(outlet)));
+        slot.steering = Steering::new(&slot.config);
+        let connections = slot.steering.connections();
+        slot.pool = Some(Pool::start_with(slot.config.infeed.clone(), Arc::new(outlet), connections));
     }
 
     pub fn established(&self) -> usize {
@@ -109,8 +113,9 @@ impl<O: Owner> Slots<O> {
         let several = self.all.len() > 1;
         for slot in &mut self.all {
             slot.rate.read(now, slot.mta.counts.accepted.load(Relaxed));
-            let Some(pool) = &slot.pool else { continue };
+            let Some(pool) = &mut slot.pool else { continue };
             let status = pool.status();
+            slot.steering.steer(&slot.mta.name, pool, &status, None, now);
             let (note, ended) = verdict(&status, &slot.config, slot.begun_us);
             notes.extend(note.map(|n| if several { format!("{}: {n}", slot.mta.name) } else { n }));
             slot.log(&status);
@@ -146,7 +151,9 @@ impl<O: Owner> Slots<O> {
     /// Lets the infeeds of one finish what they have in flight, aside.
     fn end(&mut self, at: usize) {
         if let Some(pool) = self.all[at].pool.take() {
-            self.opened += pool.status().connections_total as usize;
+            let (status, steering) = (pool.status(), &mut self.all[at].steering);
+            self.past.push((steering.account(Instant::now(), &status), steering.cuts()));
+            self.opened += status.connections_total as usize;
             let grace = self.grace;
             self.ending.spawn(async move { pool.stop(grace).await });
         }
@@ -168,6 +175,16 @@ impl<O: Owner> Slots<O> {
         if aborted > 0 {
             tracing::warn!("{aborted} connections were cut off: what they had in flight is marked");
         }
+    }
+
+    /// How many connections there were: at a time at most, on average while any stood, and how often they
+    /// were cut. To be asked once all have ended.
+    pub fn connections(&self) -> (usize, f64, Cuts) {
+        let seconds = self.past.iter().map(|(account, _)| account.seconds).fold(0.0, f64::max);
+        let sum: f64 = self.past.iter().map(|(account, _)| account.session_seconds).sum();
+        let peak = self.past.iter().map(|(account, _)| account.peak).sum();
+        let cuts = self.past.iter().fold(Cuts::default(), |all, (_, cuts)| all.plus(cuts));
+        (peak, if seconds > 0.0 { sum / seconds } else { peak as f64 }, cuts)
     }
 
     /// Ends the pause of one MTA, or of all; gives how many were paused.
@@ -214,7 +231,8 @@ impl<O: Owner> Slots<O> {
                 address: slot.config.infeed.address.clone(),
                 weight: slot.mta.weight,
                 sink: slot.mta.sink,
-                connections: slot.config.infeed.connections,
+                connections: slot.steering.connections(),
+                connections_why: slot.steering.why(),
                 status: slot.pool.as_ref().map(Pool::status),
                 accepted,
                 refused: counts.refused.load(Relaxed),
@@ -238,6 +256,7 @@ impl Slot {
             paused: None,
             said: "",
             rate: Rate::default(),
+            steering: Steering::new(config),
         }
     }
 

@@ -18,11 +18,19 @@ fn load_with(text: &str, sets: &[&str], environment: Environment) -> Result<Load
     load(&request, &environment)
 }
 
+/// 0 for `auto`.
+fn count(connections: Connections) -> usize {
+    match connections {
+        Connections::Auto => 0,
+        Connections::Fixed(count) => count,
+    }
+}
+
 fn summary(config: &Config) -> Vec<(&str, u64, &str, usize)> {
     config
         .mta_entries
         .iter()
-        .map(|e| (e.name.as_str(), e.weight, e.settings.address.as_str(), e.settings.connections))
+        .map(|e| (e.name.as_str(), e.weight, e.settings.address.as_str(), count(e.settings.connections)))
         .collect()
 }
 
@@ -30,13 +38,13 @@ fn summary(config: &Config) -> Vec<(&str, u64, &str, usize)> {
 fn without_tables_there_is_one_entry_of_the_group() {
     let config = load_text("[mta]\nconnections = 3\n").expect("good").config;
     assert_eq!(summary(&config), [(ONLY_MTA, 1, "127.0.0.1:25", 3)]);
-    assert_eq!(summary(&Config::default()), [(ONLY_MTA, 1, "127.0.0.1:25", 8)]);
+    assert_eq!(summary(&Config::default()), [(ONLY_MTA, 1, "127.0.0.1:25", 0)]);
 }
 
 #[test]
 fn each_table_is_an_entry_that_starts_from_the_base() {
     let loaded = load_with(TWO, &[], Environment::default()).expect("good");
-    assert_eq!(summary(&loaded.config), [("a", 1, "a:25", 2), ("b.1", 3, "unix:/run/b", 8)]);
+    assert_eq!(summary(&loaded.config), [("a", 1, "a:25", 2), ("b.1", 3, "unix:/run/b", 0)]);
     assert_eq!(loaded.config.mta, Mta::default());
 }
 
@@ -45,7 +53,7 @@ fn environment_and_command_line_beat_the_tables_and_a_name_beats_both() {
     let environment = || Environment::from([("INFEED_MTA_CONNECTIONS", "5")]);
     let connections = |sets: &[&str]| -> Vec<usize> {
         let loaded = load_with(TWO, sets, environment()).expect("good");
-        loaded.config.mta_entries.iter().map(|entry| entry.settings.connections).collect()
+        loaded.config.mta_entries.iter().map(|entry| count(entry.settings.connections)).collect()
     };
     assert_eq!(connections(&[]), [5, 5]);
     assert_eq!(connections(&["mta.connections=6"]), [6, 6]);
@@ -137,7 +145,10 @@ fn a_setting_by_an_unknown_name_is_refused_with_the_nearest() {
         said(TWO, "mta.a.conections=1"),
         "command line --set: no setting mta.a.conections; did you mean mta.a.connections?"
     );
-    assert_eq!(said(TWO, "mta.a.connections=0"), "command line --set: mta.a.connections: 0 is not 1 to 1000");
+    assert_eq!(
+        said(TWO, "mta.a.connections=0"),
+        "command line --set: mta.a.connections: 0 is not 1 to 1000, or \"auto\""
+    );
     assert_eq!(
         said(TWO, "mta.a.name=c"),
         "command line --set: mta.a.name: an MTA is named in the file alone"
@@ -164,7 +175,7 @@ fn a_choice_is_a_name_an_address_or_a_new_address() {
     assert_eq!(select(&[]).expect("all"), config);
     assert_eq!(
         summary(&select(&["unix:/run/b", "c:26", "a"]).expect("good")),
-        [("b.1", 3, "unix:/run/b", 8), ("c:26", 1, "c:26", 8), ("a", 1, "a:25", 2)]
+        [("b.1", 3, "unix:/run/b", 0), ("c:26", 1, "c:26", 0), ("a", 1, "a:25", 2)]
     );
     assert_eq!(select(&["c:26"]).expect("good").mta_entries[0].settings.wait_s, 7);
     let refused = |choices: &[&str]| {
@@ -195,16 +206,16 @@ proptest! {
         let value = if variable { "3" } else { "" };
         let loaded = load_with(&text, &sets, Environment::from([("INFEED_MTA_CONNECTIONS", value)]));
         let config = loaded.expect("good").config;
-        let base = if set { 4 } else if variable { 3 } else { 8 };
+        let base = if set { 4 } else if variable { 3 } else { 0 };
         let expected = match (by_name, set || variable, table) {
             (true, ..) => 5,
             (false, true, _) => base,
             (false, false, true) => 2,
-            (false, false, false) => 8,
+            (false, false, false) => 0,
         };
-        prop_assert_eq!(config.mta_entries[0].settings.connections, expected);
-        prop_assert_eq!(config.mta_entries[1].settings.connections, base);
-        prop_assert_eq!(config.mta.connections, base);
+        prop_assert_eq!(count(config.mta_entries[0].settings.connections), expected);
+        prop_assert_eq!(count(config.mta_entries[1].settings.connections), base);
+        prop_assert_eq!(count(config.mta.connections), base);
     }
 
     #[test]
@@ -240,7 +251,7 @@ fn the_samples_example_uncommented_is_good_in_place_of_the_one_table() {
         .map(|line| format!("{}\n", line.strip_prefix("#").expect("a comment").trim()))
         .collect();
     let config = load_text(&format!("{before}[[mta]]\n{example}\n{after}")).expect("good").config;
-    assert_eq!(summary(&config), [("primary", 1, "127.0.0.1:25", 8), ("second", 2, "127.0.0.1:10025", 4)]);
+    assert_eq!(summary(&config), [("primary", 1, "127.0.0.1:25", 0), ("second", 2, "127.0.0.1:10025", 4)]);
     let from_docs = markdown();
     let (_, block) = from_docs.split_once("```toml\n").expect("an example");
     let (block, _) = block.split_once("```").expect("its end");

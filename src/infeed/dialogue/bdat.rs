@@ -217,6 +217,9 @@ impl<W: Work> Dialogue<W> {
         let mut at = None;
         for _ in 0..lent.rcpts_sent {
             let heard = self.hear(Stage::Rcpt).await.map_err(|e| (Stage::Rcpt, e))?;
+            if at.is_none() && k == 0 {
+                self.shared.meter.first_rcpt(self.stopwatch.elapsed());
+            }
             at = lent.next_live(at.map_or(0, |at| at + 1));
             let Some(i) = at else { unreachable!("an RCPT was written for every live recipient") };
             if verdict::is_yes(heard.code) {
@@ -243,7 +246,7 @@ impl<W: Work> Dialogue<W> {
             return Ok(self.content_end(lent, heard, true, early).map_err(|e| (Stage::Content, e))?);
         }
         // To nobody: whatever is said, nothing counts as accepted.
-        lent.settle();
+        self.answered(lent);
         self.refused_as_due(&heard, early)
     }
 
@@ -281,7 +284,7 @@ impl<W: Work> Dialogue<W> {
             Fate::Again => lent.not_tried(),
             fate => lent.decide(Stage::Mail, fate, said),
         }
-        lent.settle();
+        self.answered(lent);
         heard
     }
 

@@ -37,6 +37,7 @@ impl<W: Work> Dialogue<W> {
             };
             self.shared.obey(verdict.mta, &said, learned);
         }
+        self.shared.meter.refused(stage, &said, verdict.mta, true);
         match verdict.session {
             Session::Go => (),
             Session::Cautious => self.cautious = true,
@@ -88,6 +89,9 @@ impl<W: Work> Dialogue<W> {
         let mut at = None;
         for k in 1..=rcpts {
             let heard = self.ask(Stage::Rcpt, k).await.map_err(|e| (Stage::Rcpt, e))?;
+            if k == 1 {
+                self.shared.meter.first_rcpt(self.stopwatch.elapsed());
+            }
             if !lent.mail_open {
                 // Said of MAIL already; only a farewell is news.
                 self.farewell(Stage::Rcpt, &heard)?;
@@ -199,7 +203,7 @@ impl<W: Work> Dialogue<W> {
         match self.judge(Stage::Content, &heard, &context) {
             Ok(verdict) => {
                 lent.decide(Stage::Content, verdict.fate, &said);
-                lent.settle();
+                self.answered(lent);
                 // An answer to a part of it: the rest would be taken for commands.
                 if early { Err(InfeedError::Said { stage: Stage::Content, said }) } else { Ok(()) }
             }
@@ -221,7 +225,7 @@ impl<W: Work> Dialogue<W> {
         self.accepted += 1;
         self.cautious = false;
         lent.accept(heard.into_said());
-        lent.settle();
+        self.answered(lent);
     }
 
     /// The connection is lost with `lent` in flight: settles it.

@@ -80,6 +80,9 @@ impl Shared {
         {
             return Wait::Until(until);
         }
+        if inner.established + inner.connecting - inner.leaving >= inner.target {
+            return Wait::Change;
+        }
         let singly = inner.established == 0 || inner.connects_singly;
         if inner.connecting >= if singly { 1 } else { CONNECTS_MAX } {
             return Wait::Change;
@@ -104,7 +107,9 @@ impl Shared {
 
     /// Resolves when a session that waits for a transaction may begin none any more.
     pub async fn admission_of_sessions_over(&self, probing: bool) {
-        self.until(|shared| shared.is_stopping() || !probing && !shared.may_ask()).await;
+        let over =
+            |shared: &Self| shared.is_stopping() || !probing && !shared.may_ask() || shared.is_crowded();
+        self.until(over).await;
     }
 
     /// Whether a transaction may begin now.
@@ -209,12 +214,13 @@ impl Connecting {
             inner.connecting -= 1;
             inner.empty_handed -= usize::from(self.empty_handed);
             inner.established += 1;
+            inner.established_peak = inner.established_peak.max(inner.established);
             inner.connects_singly = false;
             inner.connections_total += 1;
             inner.connect_failures = 0;
             inner.down = None;
         });
-        Established { shared: self.shared.clone() }
+        Established { shared: self.shared.clone(), leaves: false }
     }
 
     /// No session came of it. With live sessions elsewhere `mta` alone says what follows; without,
@@ -251,11 +257,16 @@ impl Drop for Connecting {
 /// A session that stands, until dropped.
 pub struct Established {
     shared: Arc<Shared>,
+    /// [`Shared::leaves`] said so.
+    pub leaves: bool,
 }
 
 impl Drop for Established {
     fn drop(&mut self) {
-        self.shared.change(|inner| inner.established -= 1);
+        self.shared.change(|inner| {
+            inner.established -= 1;
+            inner.leaving -= usize::from(self.leaves);
+        });
     }
 }
 

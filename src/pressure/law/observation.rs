@@ -142,6 +142,20 @@ impl Cuts {
         ]
     }
 
+    /// Both together.
+    pub fn plus(self, other: &Self) -> Self {
+        Self {
+            goodput: self.goodput + other.goodput,
+            too_many_connections: self.too_many_connections + other.too_many_connections,
+            connect_refused: self.connect_refused + other.connect_refused,
+            connect_slow: self.connect_slow + other.connect_slow,
+            closing: self.closing + other.closing,
+            load: self.load + other.load,
+            slow_rcpt: self.slow_rcpt + other.slow_rcpt,
+            queue: self.queue + other.queue,
+        }
+    }
+
     /// All of them.
     pub fn total(&self) -> u64 {
         self.by_reason().iter().map(|(_, count)| count).sum()

@@ -1,0 +1,165 @@
+//! What the infeeds of one MTA count for whoever decides how many there shall be.
+//!
+//! Guarantees: a transaction that was answered counts once; the time that a session waits for work, or is
+//! not let send, is never counted as the MTA's. Nothing here fails.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::transaction::{RcptResult, Said, Stage};
+use super::verdict::Mta;
+use crate::pressure::law::{Mark, Totals};
+
+/// A connect, a banner or an RCPT that takes as long is a sign of strain.
+const SLOW: Duration = Duration::from_millis(900);
+/// Beyond this an RCPT's reply is slow for other reasons than a brake of one second.
+const PLATEAU_MAX: Duration = Duration::from_millis(2_500);
+
+/// Totals since the pool's start, added to by all its sessions.
+#[derive(Debug, Default)]
+pub struct Meter {
+    transactions: AtomicU64,
+    recipients: AtomicU64,
+    octets: AtomicU64,
+    busy_us: AtomicU64,
+    idle_us: AtomicU64,
+    marks: [AtomicU64; Mark::COUNT],
+}
+
+impl Meter {
+    /// What was counted so far.
+    pub fn totals(&self) -> Totals {
+        Totals {
+            transactions: self.transactions.load(Relaxed),
+            recipients: self.recipients.load(Relaxed),
+            octets: self.octets.load(Relaxed),
+            busy_us: self.busy_us.load(Relaxed),
+            idle_us: self.idle_us.load(Relaxed),
+            marks: std::array::from_fn(|i| self.marks[i].load(Relaxed)),
+        }
+    }
+
+    /// One sign of strain.
+    pub fn mark(&self, mark: Mark) {
+        self.marks[mark.index()].fetch_add(1, Relaxed);
+    }
+
+    /// A session that stands came of a connect that took so long.
+    pub fn connected(&self, took: Duration) {
+        if took >= SLOW {
+            self.mark(Mark::ConnectSlow);
+        }
+    }
+
+    /// The first RCPT of a transaction was answered after so long.
+    pub fn first_rcpt(&self, took: Duration) {
+        if (SLOW..PLATEAU_MAX).contains(&took) {
+            self.mark(Mark::SlowRcpt);
+        }
+    }
+
+    /// What the MTA said that it has enough of us, or what `mta` makes of no session at all.
+    pub fn refused(&self, stage: Stage, said: &Said, mta: Mta, others_stand: bool) {
+        let session = !matches!(stage, Stage::Connect | Stage::Banner | Stage::Ehlo);
+        match mta {
+            Mta::StopAndProbe => self.mark(Mark::StorageFull),
+            Mta::Strain => self.mark(Mark::Load),
+            Mta::LearnMessagesMax | Mta::Pause => (),
+            _ if session && said.code == 421 => self.mark(Mark::Closing),
+            _ if !session && others_stand && (400..500).contains(&said.code) => {
+                self.mark(Mark::TooManyConnections);
+            }
+            _ => (),
+        }
+    }
+}
+
+/// Where one session's time goes.
+#[derive(Debug)]
+pub struct Stopwatch {
+    since: Instant,
+}
+
+impl Stopwatch {
+    pub fn start() -> Self {
+        Self { since: Instant::now() }
+    }
+
+    /// So much is past since the last lap; it goes on.
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        now.duration_since(std::mem::replace(&mut self.since, now))
+    }
+
+    /// Time since the last lap, that goes on.
+    pub fn elapsed(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// What is past was a wait for work.
+    pub fn idled(&mut self, meter: &Meter) {
+        meter.idle_us.fetch_add(micros(self.lap()), Relaxed);
+    }
+
+    /// What is past was nobody's: the MTA is held or paused.
+    pub fn held(&mut self) {
+        self.lap();
+    }
+
+    /// What is past was one transaction, which was answered so.
+    pub fn answered(&mut self, meter: &Meter, results: &[Option<RcptResult>], octets: usize) {
+        let final_ones = |r: &&Option<RcptResult>| {
+            matches!(r, Some(RcptResult::Accepted { .. } | RcptResult::Refused { .. }))
+        };
+        let recipients = results.iter().filter(final_ones).count();
+        meter.busy_us.fetch_add(micros(self.lap()), Relaxed);
+        meter.transactions.fetch_add(1, Relaxed);
+        meter.recipients.fetch_add(recipients as u64, Relaxed);
+        meter.octets.fetch_add(octets as u64, Relaxed);
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marks(meter: &Meter) -> Vec<Mark> {
+        let totals = meter.totals();
+        Mark::ALL.into_iter().filter(|mark| totals.marks[mark.index()] > 0).collect()
+    }
+
+    #[test]
+    fn each_refusal_is_the_mark_that_it_is() {
+        let said = |code| Said { code, text: String::new() };
+        for (stage, code, mta, others_stand, expected) in [
+            (Stage::Banner, 421, Mta::CapConnections, true, Some(Mark::TooManyConnections)),
+            (Stage::Banner, 421, Mta::HoldConnects, true, Some(Mark::TooManyConnections)),
+            (Stage::Banner, 421, Mta::BackOff, false, None),
+            (Stage::Banner, 554, Mta::Pause, true, None),
+            (Stage::Mail, 421, Mta::BackOff, true, Some(Mark::Closing)),
+            (Stage::Mail, 421, Mta::LearnMessagesMax, true, None),
+            (Stage::Mail, 452, Mta::StopAndProbe, true, Some(Mark::StorageFull)),
+            (Stage::Content, 451, Mta::Strain, true, Some(Mark::Load)),
+            (Stage::Rcpt, 450, Mta::Fine, true, None),
+        ] {
+            let meter = Meter::default();
+            meter.refused(stage, &said(code), mta, others_stand);
+            assert_eq!(marks(&meter), Vec::from_iter(expected), "{stage} {code}");
+        }
+    }
+
+    #[test]
+    fn only_a_reply_of_about_a_second_is_on_the_plateau() {
+        for (ms, expected) in [(5, 0), (850, 0), (1_001, 1), (1_300, 1), (5_000, 0)] {
+            let meter = Meter::default();
+            meter.first_rcpt(Duration::from_millis(ms));
+            assert_eq!(meter.totals().marks[Mark::SlowRcpt.index()], expected, "{ms} ms");
+        }
+    }
+}
