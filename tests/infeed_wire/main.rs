@@ -9,6 +9,7 @@ mod failures;
 mod flood;
 mod life;
 mod limits;
+mod number;
 mod server;
 mod tls;
 mod unix;

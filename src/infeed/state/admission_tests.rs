@@ -6,7 +6,7 @@ use crate::infeed::config::InfeedConfig;
 use crate::infeed::state::{MtaState, STRAINS_MAX};
 
 fn shared() -> Arc<Shared> {
-    Shared::new(InfeedConfig { rate_hold_ms: 3_600_000, ..InfeedConfig::default() })
+    Shared::new(InfeedConfig { rate_hold_ms: 3_600_000, connections: 100, ..InfeedConfig::default() })
 }
 
 fn said(code: u16, text: &str) -> Said {
