@@ -26,9 +26,10 @@ use crate::clock::{Micros, now_us};
 pub const LOSSES_MAX: u32 = 3;
 /// The MTA's own troubles in a row (451 4.3.0, 4.3.5, 4.7.1) after which all stops for a probe.
 pub const STRAINS_MAX: u32 = 5;
-/// First interval between probes of an MTA whose disk is full; doubles up to a minute's worth of the
-/// configured rate hold.
+/// First interval between probes of an MTA whose disk is full; it doubles.
 const PROBE_MS_MIN: u64 = 1_000;
+/// Its bound: what is full for minutes costs little, and what has room again is in use soon.
+const PROBE_MS_MAX: u64 = 8_000;
 /// Transactions whose losses are remembered.
 const LOSSES_KEPT_MAX: usize = 4_096;
 
@@ -371,15 +372,15 @@ impl Shared {
                     inner.connect_not_before = Some(now + self.config.connect_hold());
                 }
             }),
-            Mta::HoldMinute => self.hold(self.config.rate_hold_ms, why()),
-            Mta::StopAndProbe => self.hold(PROBE_MS_MIN.min(self.config.rate_hold_ms), why()),
+            Mta::HoldMinute => self.hold(self.config.rate_hold_ms, self.config.rate_hold_ms, why()),
+            Mta::StopAndProbe => self.hold_and_probe(why()),
             Mta::Strain => {
                 let strains = self.change(|inner| {
                     inner.strains += 1;
                     inner.strains
                 });
                 if strains >= STRAINS_MAX {
-                    self.hold(PROBE_MS_MIN.min(self.config.rate_hold_ms), why());
+                    self.hold_and_probe(why());
                 }
             }
             Mta::Pause => self.change(|inner| {
@@ -398,13 +399,18 @@ impl Shared {
         }
     }
 
-    /// Stops all transactions for `ms`; a probe that fails doubles it.
-    fn hold(&self, ms: u64, why: String) {
+    fn hold_and_probe(&self, why: String) {
+        let most = PROBE_MS_MAX.min(self.config.rate_hold_ms);
+        self.hold(PROBE_MS_MIN.min(most), most, why);
+    }
+
+    /// Stops all transactions for `ms`; a probe that fails doubles it, up to `ms_max`.
+    fn hold(&self, ms: u64, ms_max: u64, why: String) {
         self.change(|inner| {
             let interval_ms = match &inner.hold {
                 // Those in flight when the first one failed say the same: once is enough.
                 Some(hold) if !hold.probing && !hold.resumed => return,
-                Some(hold) => (hold.interval_ms * 2).min(self.config.rate_hold_ms.max(ms)),
+                Some(hold) => (hold.interval_ms * 2).min(ms_max).max(ms),
                 None => ms,
             };
             let wait = Duration::from_millis(interval_ms + fastrand::u64(0..=interval_ms / 10));
