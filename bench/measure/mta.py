@@ -64,11 +64,12 @@ class InfeedSink(Receiver):
     name = "infeed-sink"
     counts = "the sink's own count"
 
-    def __init__(self, bench, ledger=None, pipelining=True):
+    def __init__(self, bench, ledger=None, pipelining=True, more=()):
         port_file = bench.name("port")
         argv = [bench.infeed, "sink", "--listen", "127.0.0.1:0", "--port-file", port_file, "--json"]
         argv += ["--ledger", ledger] if ledger else []
         argv += [] if pipelining else ["--without", "pipelining"]
+        argv += more
         self.process = bench.start(argv)
         wait_for("infeed sink", lambda: port_file.exists() or self.process.ended.is_set())
         if self.process.ended.is_set():
