@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::dialogue::{Dialogue, End};
 use super::error::InfeedError;
 use super::lent::Lent;
+use super::observed::{Observed, Opened};
 use super::state::{Connecting, Shared};
 use super::transaction::{Capabilities, Work};
 use super::verdict;
@@ -43,10 +44,14 @@ pub async fn run<W: Work>(work: Arc<W>, shared: Arc<Shared>) {
             () = shared.stopped() => return,
         };
         let (wire, mut capabilities) = match opened {
-            Ok(opened) => opened,
+            Ok((wire, capabilities, opened)) => {
+                work.observed(&Observed::Session(&opened));
+                (wire, capabilities)
+            }
             Err(error) => {
                 let (mta, said) = verdict::on_no_session(&error, shared.status().established);
                 tracing::debug!(%error, ?mta, "no session");
+                work.observed(&Observed::NoSession(&error));
                 connecting.failed(&error, mta, &said);
                 // Not tried; after the failure is known, so that nobody connects for it at once.
                 drop(lent);
@@ -64,6 +69,7 @@ pub async fn run<W: Work>(work: Arc<W>, shared: Arc<Shared>) {
             End::Rotate | End::Idle => failures = 0,
             End::Closed(error) => {
                 tracing::debug!(%error, accepted, "a session ended");
+                work.observed(&Observed::SessionLost(&error));
                 shared.error(&error);
                 failures = if accepted > 0 { 1 } else { failures.saturating_add(1) };
                 tokio::select! {
@@ -80,7 +86,7 @@ async fn open<W: Work>(
     shared: &Arc<Shared>,
     connecting: &mut Connecting,
     lent: &mut Option<Lent<W>>,
-) -> Result<(Wire, Capabilities), InfeedError> {
+) -> Result<(Wire, Capabilities, Opened), InfeedError> {
     let mut opening = pin!(shared.opener.open(&shared.config));
     if let Ok(opened) = tokio::time::timeout(WAITED_MAX, &mut opening).await {
         return opened;

@@ -12,6 +12,7 @@
 //! | `streak` | the refusal breaker's counter |
 //! | `state` | what the infeeds of one MTA know together: holds, limits learned, who may connect |
 //! | `lent` | a transaction on loan: settled exactly once |
+//! | `observed` | what an infeed tells of how it goes, for those who measure |
 //! | `envelope`, `wire`, `reply` | commands out, octets both ways, replies in |
 //! | `stream` | TCP or a Unix-domain socket, in clear text or under TLS |
 //!
@@ -30,6 +31,7 @@ mod error;
 mod fuzz;
 mod handshake;
 mod lent;
+mod observed;
 mod pool;
 mod reply;
 mod state;
@@ -41,6 +43,7 @@ mod wire;
 
 pub use config::{AuthConfig, InfeedConfig, PasswordSource, Timeouts, TlsConfig};
 pub use error::{CertificateFault, InfeedError};
+pub use observed::{Observed, Opened};
 pub use pool::{Pool, StopReport};
 pub use reply::{BadReply, Reply, parse as parse_reply, queue_id};
 pub use state::{MtaState, MtaStatus};
