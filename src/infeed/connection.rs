@@ -7,11 +7,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::dialogue::{Dialogue, End};
 use super::error::InfeedError;
 use super::lent::Lent;
+use super::observed::{Observed, Opened};
 use super::state::{Connecting, Shared};
 use super::transaction::{Capabilities, Said, Work};
 use super::verdict::{self, Mta};
@@ -41,18 +40,22 @@ pub async fn run<W: Work>(work: Arc<W>, shared: Arc<Shared>) {
             return;
         };
         let mut lent = Some(Lent::new(work.clone(), transaction));
-        let begun = Instant::now();
         let opened = tokio::select! {
             opened = open(&shared, &mut connecting, &mut lent) => opened,
             () = shared.stopped() => return,
         };
         let (wire, mut capabilities) = match opened {
-            Ok(opened) => opened,
+            Ok((wire, capabilities, opened)) => {
+                work.observed(&Observed::Session(&opened));
+                shared.meter.connected(opened.session);
+                (wire, capabilities)
+            }
             Err(error) => {
                 let others = shared.status().established;
                 let (mta, said) = verdict::on_no_session(&error, others);
                 no_session(&shared, &error, &said, mta, others > 0);
                 tracing::debug!(%error, ?mta, "no session");
+                work.observed(&Observed::NoSession(&error));
                 connecting.failed(&error, mta, &said);
                 // Not tried; after the failure is known, so that nobody connects for it at once.
                 drop(lent);
@@ -60,7 +63,6 @@ pub async fn run<W: Work>(work: Arc<W>, shared: Arc<Shared>) {
             }
         };
         let mut established = connecting.established();
-        shared.meter.connected(begun.elapsed());
         shared.learned(&mut capabilities);
         shared.offered(&capabilities);
         let dialogue = Dialogue::new(wire, work.clone(), shared.clone(), capabilities, failures > 0);
@@ -72,6 +74,7 @@ pub async fn run<W: Work>(work: Arc<W>, shared: Arc<Shared>) {
             End::Rotate | End::Idle | End::Surplus => failures = 0,
             End::Closed(error) => {
                 tracing::debug!(%error, accepted, "a session ended");
+                work.observed(&Observed::SessionLost(&error));
                 shared.error(&error);
                 failures = if accepted > 0 { 1 } else { failures.saturating_add(1) };
                 tokio::select! {
@@ -98,7 +101,7 @@ async fn open<W: Work>(
     shared: &Arc<Shared>,
     connecting: &mut Connecting,
     lent: &mut Option<Lent<W>>,
-) -> Result<(Wire, Capabilities), InfeedError> {
+) -> Result<(Wire, Capabilities, Opened), InfeedError> {
     let mut opening = pin!(shared.opener.open(&shared.config));
     if let Ok(opened) = tokio::time::timeout(WAITED_MAX, &mut opening).await {
         return opened;

@@ -19,6 +19,7 @@ use super::envelope::{self, Commands, Ending};
 use super::error::InfeedError;
 use super::lent::Lent;
 use super::meter::Stopwatch;
+use super::observed::Observed;
 use super::state::{Admission, Shared};
 use super::transaction::{Capabilities, Said, Stage, Work};
 use super::verdict::Context;
@@ -356,6 +357,7 @@ impl<W: Work> Dialogue<W> {
         let next = self.next_across_dot();
         let content = lent.transaction().content.wire.clone();
         lent.content_begun = true;
+        let begun = Instant::now();
         if let Err(error) = self.wire.queue(Stage::Content, Some(content), &self.commands.octets) {
             // `next` settles itself: not tried.
             return self.loss(lent, Stage::Content, error);
@@ -364,6 +366,7 @@ impl<W: Work> Dialogue<W> {
             Ok(heard) => heard,
             Err(error) => return self.loss(lent, Stage::Content, error),
         };
+        self.work.observed(&Observed::Content { took: begun.elapsed() });
         if let Err(error) = self.content_end(lent, heard, false, !self.wire.content_is_written(0)) {
             return Step::End(End::Closed(error));
         }

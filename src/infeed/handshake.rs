@@ -26,6 +26,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use super::auth::{self, Mechanisms};
 use super::config::InfeedConfig;
 use super::error::InfeedError;
+use super::observed::Opened;
 use super::reply::{self, REPLY_OCTETS_MAX, Reply};
 use super::stream::{Socket, Stream};
 use super::tls::TlsClient;
@@ -41,29 +42,37 @@ pub struct Opener {
     warned: AtomicBool,
 }
 
-/// What EHLO told.
+/// What greeting and EHLO told.
 struct Offered {
+    banner: String,
+    /// How long the greeting took; nothing where none was due.
+    greeting: Duration,
+    keywords: Vec<String>,
     capabilities: Capabilities,
     starttls: bool,
     mechanisms: Mechanisms,
 }
 
 impl Opener {
-    /// Opens a session. Gives the wire, with nothing unread, and what the MTA offers.
-    pub async fn open(&self, config: &InfeedConfig) -> Result<(Wire, Capabilities), InfeedError> {
+    /// Opens a session. Gives the wire, with nothing unread, what the MTA offers, and how it went.
+    pub async fn open(&self, config: &InfeedConfig) -> Result<(Wire, Capabilities, Opened), InfeedError> {
         // Files are read before the connect: one that can't be is no reason to trouble the MTA.
         let login = match &config.auth {
             Some(auth) => Some((&auth.user, auth::password(auth, config, &self.warned).await?)),
             None => None,
         };
         let mut tls = self.tls.prepare(config).await?;
+        let begun = Instant::now();
         let socket = connect(config).await?;
+        let mut opened = Opened { connect: begun.elapsed(), ..Opened::default() };
         auth::may_be_said(config, socket.is_local())?;
         let stream = match tls.take_if(|_| config.tls.mode == TlsMode::Implicit) {
             Some(tls) => self.tls.secure(tls, socket, config).await?,
             None => Stream::Clear(socket),
         };
         let (stream, mut offered) = greet(stream, config, true).await?;
+        opened.greeting = offered.greeting;
+        opened.banner = std::mem::take(&mut offered.banner);
         let mut wire = Wire::new(stream, config.timeouts);
         if let Some(tls) = tls {
             if !offered.starttls {
@@ -84,7 +93,9 @@ impl Opener {
                 return Err(error);
             }
         }
-        Ok((wire, offered.capabilities))
+        opened.session = begun.elapsed();
+        opened.keywords = offered.keywords;
+        Ok((wire, offered.capabilities, opened))
     }
 }
 
@@ -137,6 +148,7 @@ async fn greet(stream: Stream, config: &InfeedConfig, due: bool) -> Result<(Stre
     let client = if due { client } else { client.without_greeting() };
     // The transport swallows the ear when it fails, hence the record that outlives it.
     let record = ear.record.clone();
+    let begun = Instant::now();
     let spoken = SmtpTransport::new(client, ear).await;
     let heard = record.take();
     let stage = if heard.ehlo_at.is_some() || !due { Stage::Ehlo } else { Stage::Banner };
@@ -150,7 +162,14 @@ async fn greet(stream: Stream, config: &InfeedConfig, due: bool) -> Result<(Stre
                 let text = String::from_utf8_lossy(&octets[len..]).chars().take(64).collect();
                 return Err(InfeedError::Unsolicited { stage, text });
             }
-            Ok((ear.stream, offered(&reply)))
+            let mut offered = offered(&reply);
+            if let Some((at, since)) = heard.ehlo_at.zip(heard.ehlo_since)
+                && let Ok(Some((greeting, _))) = reply::parse(&heard.octets[..at])
+            {
+                offered.banner = greeting.said().text;
+                offered.greeting = since.saturating_duration_since(begun);
+            }
+            Ok((ear.stream, offered))
         }
         (spoken, _) => Err(match heard.failure {
             Some(Failure::Timeout(timeout_ms)) => InfeedError::Timeout { stage, timeout_ms },
@@ -168,7 +187,7 @@ async fn greet(stream: Stream, config: &InfeedConfig, due: bool) -> Result<(Stre
 
 /// The keywords of an EHLO reply (RFC 5321 §4.1.1.1), case-insensitive, unknown ones passed over.
 fn offered(reply: &Reply<'_>) -> Offered {
-    let (mut starttls, mut mechanisms) = (false, Vec::new());
+    let (mut starttls, mut mechanisms, mut keywords) = (false, Vec::new(), Vec::new());
     let mut capabilities = Capabilities { recipients_max: usize::MAX, ..Capabilities::default() };
     for line in reply.lines().skip(1) {
         let Ok(line) = std::str::from_utf8(line) else { continue };
@@ -192,8 +211,10 @@ fn offered(reply: &Reply<'_>) -> Offered {
             "AUTH" => mechanisms.extend(words.map(str::to_owned)),
             _ => (),
         }
+        keywords.push(keyword);
     }
-    Offered { capabilities, starttls, mechanisms: Mechanisms(mechanisms) }
+    let mechanisms = Mechanisms(mechanisms);
+    Offered { banner: String::new(), greeting: Duration::ZERO, keywords, capabilities, starttls, mechanisms }
 }
 
 /// What passed, shared with whoever outlives the transport.
@@ -205,6 +226,7 @@ struct Heard {
     octets: Vec<u8>,
     /// How much had been heard when EHLO was said.
     ehlo_at: Option<usize>,
+    ehlo_since: Option<Instant>,
     failure: Option<Failure>,
 }
 
@@ -326,7 +348,10 @@ impl AsyncWrite for Ear {
         let this = self.get_mut();
         let first = this.record.with(|heard| {
             let first = heard.ehlo_at.is_none();
-            heard.ehlo_at.get_or_insert(heard.octets.len());
+            if first {
+                heard.ehlo_at = Some(heard.octets.len());
+                heard.ehlo_since = Some(Instant::now());
+            }
             first
         });
         if first {

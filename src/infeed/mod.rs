@@ -13,6 +13,7 @@
 //! | `state` | what the infeeds of one MTA know together: holds, limits learned, who may connect |
 //! | `meter` | what they count for `pressure`, which decides how many they are |
 //! | `lent` | a transaction on loan: settled exactly once |
+//! | `observed` | what an infeed tells of how it goes, for those who measure |
 //! | `envelope`, `wire`, `reply` | commands out, octets both ways, replies in |
 //! | `stream` | TCP or a Unix-domain socket, in clear text or under TLS |
 //!
@@ -32,6 +33,7 @@ mod fuzz;
 mod handshake;
 mod lent;
 mod meter;
+mod observed;
 mod pool;
 mod reply;
 mod state;
@@ -43,6 +45,7 @@ mod wire;
 
 pub use config::{AuthConfig, InfeedConfig, PasswordSource, Timeouts, TlsConfig};
 pub use error::{CertificateFault, InfeedError};
+pub use observed::{Observed, Opened};
 pub use pool::{Pool, StopReport};
 pub use reply::{BadReply, Reply, parse as parse_reply, queue_id};
 pub use state::{MtaState, MtaStatus};

@@ -5,6 +5,7 @@
 
 use std::future::Future;
 
+use super::observed::Observed;
 use crate::message::Content;
 
 /// What the MTA at the other end offers, as EHLO told it and as experience taught it.
@@ -144,6 +145,9 @@ pub trait Work: Send + Sync + 'static {
 
     /// Takes back the transaction, every recipient with its result.
     fn settle(&self, settlement: Settlement);
+
+    /// Is told how long each phase took, and what went wrong with sessions; see [`Observed`]. Never blocks.
+    fn observed(&self, _what: &Observed<'_>) {}
 }
 
 /// The journal can't take a record now: no transaction may start.

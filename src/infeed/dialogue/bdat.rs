@@ -12,12 +12,14 @@ use std::collections::VecDeque;
 use std::iter::{once, repeat_n};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::{Dialogue, End, Heard, Step};
 use crate::infeed::config::PIPELINING_DEPTH_MAX;
 use crate::infeed::envelope::{self, Ending};
 use crate::infeed::error::InfeedError;
 use crate::infeed::lent::Lent;
+use crate::infeed::observed::Observed;
 use crate::infeed::transaction::{Said, Stage, Transaction, Work};
 use crate::infeed::verdict::{self, Context, Fate, Verdict};
 use crate::message::Content;
@@ -49,11 +51,19 @@ pub(super) struct Chunks<W: Work> {
     taken: Vec<(Lent<W>, Heard)>,
     /// The last content whose dots had been stuffed, and the same without: shared content comes again.
     unstuffed: Option<(Bytes, Bytes)>,
+    /// When the group was written.
+    begun: Instant,
 }
 
 impl<W: Work> Chunks<W> {
     pub fn new() -> Self {
-        Self { group: VecDeque::new(), contents: Vec::new(), taken: Vec::new(), unstuffed: None }
+        Self {
+            group: VecDeque::new(),
+            contents: Vec::new(),
+            taken: Vec::new(),
+            unstuffed: None,
+            begun: Instant::now(),
+        }
     }
 
     fn octets_of(&mut self, content: &Content) -> Bytes {
@@ -143,6 +153,7 @@ impl<W: Work> Dialogue<W> {
             return Step::End(End::Closed(error));
         }
         group.iter_mut().for_each(|lent| lent.content_begun = true);
+        self.chunks.begun = Instant::now();
         self.replies_due = self.commands.ends.len();
         let count = group.len();
         for k in 0..count {
@@ -233,8 +244,10 @@ impl<W: Work> Dialogue<W> {
                 }
             }
         }
+        self.work.observed(&Observed::Envelope { took: self.chunks.begun.elapsed() });
         lent.rcpts_accepted = context.rcpts_accepted;
         let heard = self.hear(Stage::Content).await.map_err(|e| (Stage::Content, e))?;
+        self.work.observed(&Observed::Content { took: self.chunks.begun.elapsed() });
         let early = !self.wire.content_is_written(k);
         let Some(lent) = group.pop_front() else { unreachable!("it was there") };
         self.needs_reset = heard.code >= 400;

@@ -4,9 +4,12 @@
 //! Errors: any of [`InfeedError`], with the stage; after one the session is closed. Who is touched by it
 //! is decided in [`Dialogue::loss`], unless a reply decided it before.
 
+use tokio::time::Instant;
+
 use super::{Dialogue, End, Heard, Opened, Step};
 use crate::infeed::error::InfeedError;
 use crate::infeed::lent::Lent;
+use crate::infeed::observed::Observed;
 use crate::infeed::state::LOSSES_MAX;
 use crate::infeed::transaction::{Said, Stage, Work};
 use crate::infeed::verdict::{self, Context, Fate, Mta, Session, Verdict};
@@ -69,6 +72,7 @@ impl<W: Work> Dialogue<W> {
         across_dot: bool,
     ) -> Result<Opened, (Stage, InfeedError)> {
         let lock_step = !self.capabilities.pipelining;
+        let begun = Instant::now();
         let mut context = Context {
             rcpts_accepted: 0,
             messages: self.messages,
@@ -102,6 +106,7 @@ impl<W: Work> Dialogue<W> {
             let fate = self.rule(lent, Stage::Rcpt, Some(i), &heard, &context)?;
             context.rcpts_accepted += usize::from(fate == Fate::Taken);
         }
+        self.work.observed(&Observed::Envelope { took: begun.elapsed() });
         lent.rcpts_accepted = context.rcpts_accepted;
         if lock_step && lent.rcpts_accepted == 0 {
             return Ok(Opened::Shut);
