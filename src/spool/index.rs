@@ -34,6 +34,8 @@ pub(super) struct JobIndex {
     left: BTreeSet<JobId>,
     /// Active jobs that are known to be durable.
     durable: BTreeSet<JobId>,
+    /// The longest wait before a retry: what is due later was put off by a clock that was ahead.
+    retry_delay_s_max: u64,
 }
 
 struct Entry {
@@ -93,9 +95,9 @@ pub struct JobDue {
 }
 
 impl JobIndex {
-    pub fn new(range: XxRange, left: BTreeSet<JobId>) -> Self {
+    pub fn new(range: XxRange, left: BTreeSet<JobId>, retry_delay_s_max: u64) -> Self {
         let (unreadable, durable) = (BTreeMap::new(), BTreeSet::new());
-        Self { range, jobs: BTreeMap::new(), unreadable, left, durable }
+        Self { range, jobs: BTreeMap::new(), unreadable, left, durable, retry_delay_s_max }
     }
 
     pub fn dir_of(&self, job: &JobId) -> Result<JobDir> {
@@ -214,7 +216,7 @@ impl DirOwner {
                 index.unreadable.insert(job.clone(), why.to_owned());
                 continue;
             }
-            match self.load(job, index.range) {
+            match self.load(job, index.range, index.retry_delay_s_max) {
                 Ok(Some(entry)) => {
                     index.unreadable.remove(job);
                     index.jobs.insert(job.clone(), entry);
@@ -280,7 +282,7 @@ impl DirOwner {
         Ok(())
     }
 
-    fn load(&self, job: &JobId, range: XxRange) -> Result<Option<Entry>> {
+    fn load(&self, job: &JobId, range: XxRange, retry_delay_s_max: u64) -> Result<Option<Entry>> {
         let dir = self.spool.layout.job(JobState::Active, job);
         // nobody renames it while its folders are listed, and children get their names
         let Some(_hold) = Hold::shared(&dir)? else {
@@ -317,7 +319,7 @@ impl DirOwner {
         let compositions = if waiting.len() > 1 { self.spool.domains_of(&dir, &meta)? } else { None };
         let mut offer = Offer::new(job, meta.submitted_us, compositions.unwrap_or_default());
         waiting.iter().for_each(|&name| offer.insert(name, None));
-        let delay_us_max = self.spool.settings.retry_delay_s_max.saturating_mul(SECOND_US);
+        let delay_us_max = retry_delay_s_max.saturating_mul(SECOND_US);
         let (lead_us, wait_us_max) = (clock::lead_us(meta.submitted_us), delay_us_max / 10 * 11 + SECOND_US);
         let due_max = (clock::steady_us() + lead_us).saturating_add(wait_us_max);
         let ahead: Vec<ChunkName> =
@@ -325,8 +327,8 @@ impl DirOwner {
         if !ahead.is_empty() {
             let n = ahead.len();
             tracing::warn!(
-                "job {job}: {n} chunks are due later than any retry: the clock was ahead when they were put off; \
-                 they are tried after the longest wait from now"
+                "job {job}: {n} chunks are due later than any retry: the clock was ahead when they were put off, or \
+                 retry.delay_s_max was larger; they are tried after the longest wait from now"
             );
         }
         let request = dir.request();
@@ -346,6 +348,11 @@ impl DirOwner {
             hold: None,
             requested,
         }))
+    }
+
+    /// The longest wait before a retry, from now on; jobs that were found before keep what was judged by another.
+    pub fn set_retry_delay_s_max(&self, retry_delay_s_max: u64) {
+        lock(&self.index).retry_delay_s_max = retry_delay_s_max;
     }
 
     /// The next chunk of a job that is due, first due first.
