@@ -30,8 +30,7 @@ impl RetryPolicy {
             return None;
         }
         let doublings = u32::from(attempts.saturating_sub(1)).min(32);
-        let delay_s =
-            self.delay_s_min.saturating_mul(1 << doublings).min(self.wait_s_max());
+        let delay_s = self.delay_s_min.saturating_mul(1 << doublings).min(self.wait_s_max());
         Some(now_us + delay_s * SECOND_US)
     }
 }
