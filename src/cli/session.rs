@@ -168,7 +168,7 @@ pub fn spool_settings(config: &Config) -> Settings {
         free_bytes_min: spool.free_bytes_min,
         free_inodes_min: spool.free_inodes_min,
         again_window_s: config.catches.again_window_s,
-        retry_delay_s_max: config.retry.delay_s_max.max(config.retry.delay_s_min),
+        retry_delay_s_max: retry_policy(config).wait_s_max(),
     }
 }
 

@@ -249,6 +249,7 @@ impl<O: Owner> Run<'_, O> {
             }
             RunCommand::ResumeMta(name, answer) => tell(answer, self.slots.resume(name.as_deref())),
             RunCommand::Reload(reload, answer) => {
+                self.supply.owner.set_retry_delay_s_max(reload.retry.wait_s_max());
                 {
                     let mut state = self.supply.lock();
                     (state.retry, state.breaker) = (reload.retry, reload.breaker);

@@ -17,6 +17,11 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// The longest wait before a retry.
+    pub fn wait_s_max(&self) -> u64 {
+        self.delay_s_max.max(self.delay_s_min)
+    }
+
     /// When the next try is due after `attempts` (from 1) tries; `None`: the recipient, deferred since
     /// `since_us`, has expired.
     pub fn next_due(&self, attempts: u16, since_us: Micros, now_us: Micros) -> Option<Micros> {
@@ -25,8 +30,7 @@ impl RetryPolicy {
             return None;
         }
         let doublings = u32::from(attempts.saturating_sub(1)).min(32);
-        let delay_s =
-            self.delay_s_min.saturating_mul(1 << doublings).min(self.delay_s_max.max(self.delay_s_min));
+        let delay_s = self.delay_s_min.saturating_mul(1 << doublings).min(self.wait_s_max());
         Some(now_us + delay_s * SECOND_US)
     }
 }

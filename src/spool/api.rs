@@ -80,6 +80,8 @@ pub trait Owner: Clone + Send + Sync + 'static {
     fn unreadable(&self) -> Vec<(JobId, String)>;
     /// An error when retry chunks of a job are missing; for one of which nothing waits and that isn't done.
     fn find_missing(&self, job: &JobId) -> impl Future<Output = Result<()>> + Send;
+    /// The longest wait before a retry, in seconds: what is due later was put off by a clock that was ahead.
+    fn set_retry_delay_s_max(&self, retry_delay_s_max: u64);
     /// The next chunk of a job that is due.
     fn next_due(&self, job: &JobId) -> Option<ChunkName>;
     /// What of a job is due, by domain.
@@ -226,6 +228,9 @@ impl Owner for Arc<DirOwner> {
     async fn find_missing(&self, job: &JobId) -> Result<()> {
         let (owner, job) = (self.clone(), job.clone());
         blocking(move || DirOwner::find_missing(&owner, &job)).await
+    }
+    fn set_retry_delay_s_max(&self, retry_delay_s_max: u64) {
+        DirOwner::set_retry_delay_s_max(self, retry_delay_s_max);
     }
     fn next_due(&self, job: &JobId) -> Option<ChunkName> {
         DirOwner::next_due(self, job)

@@ -4,21 +4,19 @@
 //! that a scan costs one listing of `active/` and one look per job in it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::Path;
 use std::sync::Arc;
 
-use super::dir::DirSpool;
 use super::domains::DomainKey;
 use super::error::{At, Result, SpoolError};
 use super::hold::Hold;
-use super::id::Outcome;
 use super::id::{ChunkDigest, ChunkName, JobId};
-use super::job::{JobMeta, Manifest, Standing};
+use super::job::{JobMeta, Standing};
 use super::layout::{JobDir, JobState};
 use super::offer::{Offer, Waiting};
 use super::owner::{DirOwner, lock};
 use super::pass::{Listed, list_chunks};
-use super::results::{self, Child, Settled};
+use super::results::Child;
+use super::whole::{check_whole, incomplete};
 use crate::clock::{self, Micros, SECOND_US};
 use crate::slice::XxRange;
 
@@ -34,6 +32,8 @@ pub(super) struct JobIndex {
     left: BTreeSet<JobId>,
     /// Active jobs that are known to be durable.
     durable: BTreeSet<JobId>,
+    /// The longest wait before a retry: what is due later was put off by a clock that was ahead.
+    retry_delay_s_max: u64,
 }
 
 struct Entry {
@@ -93,9 +93,9 @@ pub struct JobDue {
 }
 
 impl JobIndex {
-    pub fn new(range: XxRange, left: BTreeSet<JobId>) -> Self {
+    pub fn new(range: XxRange, left: BTreeSet<JobId>, retry_delay_s_max: u64) -> Self {
         let (unreadable, durable) = (BTreeMap::new(), BTreeSet::new());
-        Self { range, jobs: BTreeMap::new(), unreadable, left, durable }
+        Self { range, jobs: BTreeMap::new(), unreadable, left, durable, retry_delay_s_max }
     }
 
     pub fn dir_of(&self, job: &JobId) -> Result<JobDir> {
@@ -214,7 +214,7 @@ impl DirOwner {
                 index.unreadable.insert(job.clone(), why.to_owned());
                 continue;
             }
-            match self.load(job, index.range) {
+            match self.load(job, index.range, index.retry_delay_s_max) {
                 Ok(Some(entry)) => {
                     index.unreadable.remove(job);
                     index.jobs.insert(job.clone(), entry);
@@ -244,43 +244,7 @@ impl DirOwner {
         lock(&self.index).unreadable.iter().map(|(job, why)| (job.clone(), why.clone())).collect()
     }
 
-    /// Looks for what a job of which nothing waits still wants: an error names the first of the retry chunks
-    /// that its results name and that isn't there. Reads all its results in the range.
-    pub fn find_missing(&self, job: &JobId) -> Result<()> {
-        let dir = self.spool.layout.job(JobState::Active, job);
-        match self.find_missing_in(&dir) {
-            // it has ended, or was paused, meanwhile
-            Err(e) if e.is_not_found() => Ok(()),
-            found => found,
-        }
-    }
-
-    fn find_missing_in(&self, dir: &JobDir) -> Result<()> {
-        for folder in self.spool.names(&dir.results())? {
-            let Ok(xx) = u8::from_str_radix(&folder, 16) else { continue };
-            if !self.range.contains(xx) {
-                continue;
-            }
-            let chunks = self.spool.names(&dir.chunks_of(xx))?;
-            let chunks: HashSet<ChunkName> =
-                chunks.iter().filter_map(|name| ChunkName::parse(name)).collect();
-            let results = self.spool.names(&dir.results_of(xx))?;
-            let results: HashSet<ChunkName> =
-                results.iter().filter_map(|name| ChunkName::parse(name)).collect();
-            for &name in &results {
-                // one that can't be read counts as quarantined
-                let Ok(header) = self.spool.results_header(dir, name)? else { continue };
-                let is_there = |name: &ChunkName| chunks.contains(name) || results.contains(name);
-                let mut missing = header.children.iter().map(|child| child.name).filter(|n| !is_there(n));
-                if let Some(first) = missing.next() {
-                    return Err(incomplete(&dir.chunk(first), 1 + missing.count()));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn load(&self, job: &JobId, range: XxRange) -> Result<Option<Entry>> {
+    fn load(&self, job: &JobId, range: XxRange, retry_delay_s_max: u64) -> Result<Option<Entry>> {
         let dir = self.spool.layout.job(JobState::Active, job);
         // nobody renames it while its folders are listed, and children get their names
         let Some(_hold) = Hold::shared(&dir)? else {
@@ -317,7 +281,7 @@ impl DirOwner {
         let compositions = if waiting.len() > 1 { self.spool.domains_of(&dir, &meta)? } else { None };
         let mut offer = Offer::new(job, meta.submitted_us, compositions.unwrap_or_default());
         waiting.iter().for_each(|&name| offer.insert(name, None));
-        let delay_us_max = self.spool.settings.retry_delay_s_max.saturating_mul(SECOND_US);
+        let delay_us_max = retry_delay_s_max.saturating_mul(SECOND_US);
         let (lead_us, wait_us_max) = (clock::lead_us(meta.submitted_us), delay_us_max / 10 * 11 + SECOND_US);
         let due_max = (clock::steady_us() + lead_us).saturating_add(wait_us_max);
         let ahead: Vec<ChunkName> =
@@ -325,8 +289,8 @@ impl DirOwner {
         if !ahead.is_empty() {
             let n = ahead.len();
             tracing::warn!(
-                "job {job}: {n} chunks are due later than any retry: the clock was ahead when they were put off; \
-                 they are tried after the longest wait from now"
+                "job {job}: {n} chunks are due later than any retry: the clock was ahead when they were put off, or \
+                 retry.delay_s_max was larger; they are tried after the longest wait from now"
             );
         }
         let request = dir.request();
@@ -346,6 +310,11 @@ impl DirOwner {
             hold: None,
             requested,
         }))
+    }
+
+    /// The longest wait before a retry, from now on; jobs that were found before keep what was judged by another.
+    pub fn set_retry_delay_s_max(&self, retry_delay_s_max: u64) {
+        lock(&self.index).retry_delay_s_max = retry_delay_s_max;
     }
 
     /// The next chunk of a job that is due, first due first.
@@ -417,40 +386,6 @@ impl DirOwner {
     }
 }
 
-/// Each chunk as submitted is there, or its results are; and none is there as if it had not been passed, beside
-/// what was made of it when it was.
-fn check_whole(
-    dir: &JobDir,
-    manifest: &Manifest,
-    job: &JobId,
-    range: XxRange,
-    waiting: &BTreeSet<ChunkName>,
-    ended: &HashSet<ChunkName>,
-) -> Result<()> {
-    let ours = |name: &ChunkName| range.contains(name.xx());
-    let is_there = |name: &ChunkName| waiting.contains(name) || ended.contains(name);
-    let mut missing = manifest.names(job).filter(|name| ours(name) && !is_there(name));
-    if let Some(first) = missing.next() {
-        return Err(incomplete(&dir.chunk(first), 1 + missing.count()));
-    }
-    let originals: HashSet<ChunkName> = manifest.names(job).collect();
-    let made_since = waiting.iter().chain(ended).filter(|name| !originals.contains(name));
-    let families: HashSet<ChunkDigest> = made_since.map(|name| name.digest).collect();
-    let mut unpassed = waiting.iter().filter(|n| originals.contains(n) && families.contains(&n.digest));
-    match unpassed.next() {
-        Some(&first) => Err(incomplete(&dir.result(first), 1 + unpassed.count())),
-        None => Ok(()),
-    }
-}
-
-fn incomplete(first: &Path, n: usize) -> SpoolError {
-    let reason = format!(
-        "it is missing ({n} files of this job are): was the spool copied incompletely? Put the files back from \
-         where it was copied, or cancel the job"
-    );
-    SpoolError::damaged(first, reason)
-}
-
 fn due_of(job: &JobId, e: &Entry) -> JobDue {
     let now = e.now();
     let due = e.waiting.iter().take_while(|n| n.due_us <= now).count()
@@ -463,56 +398,5 @@ fn due_of(job: &JobId, e: &Entry) -> JobDue {
         later: e.waiting.len() - due,
         requested: e.requested,
         lead_us: e.lead_us,
-    }
-}
-
-impl DirSpool {
-    /// Puts a chunk aside that can't be read; its recipients count as quarantined from now on.
-    pub(super) fn quarantine_chunk(
-        &self,
-        dir: &JobDir,
-        job: &JobId,
-        name: ChunkName,
-        reason: &str,
-        settled: &BTreeMap<u16, Settled>,
-    ) -> Result<()> {
-        let recipients = self.recipients_of(dir, job, name)?;
-        let now = clock::now_us();
-        let lost = Settled::local(Outcome::Quarantined, 0, now, format!("its chunk can't be read: {reason}"));
-        // what is known of some of them is kept
-        let known = |i: &u16| settled.get(i).filter(|s| s.outcome.is_final());
-        let (bytes, _) = results::encode(&[], (0..recipients).map(|i| (i, known(&i).unwrap_or(&lost))));
-        self.ensure_result_dirs(dir, name.xx())?;
-        // the results first: its recipients are accounted for at every moment; a death before the move
-        // leaves the file where it was, which harms nobody
-        let result = dir.result(name);
-        super::fs::replace(self.fs.as_ref(), &result, &bytes).at("write", &result)?;
-        if let Err(e) = self.quarantine(&dir.chunk(name), job, reason) {
-            tracing::error!("{e}");
-        }
-        Ok(())
-    }
-
-    /// How many recipients a chunk held, by the manifest or by its parent's results.
-    pub(super) fn recipients_of(&self, dir: &JobDir, job: &JobId, name: ChunkName) -> Result<u16> {
-        let meta = self.meta_of(dir)?;
-        let manifest = self.manifest_of(dir, &meta)?;
-        if let Some((_, entry)) = manifest.names(job).zip(&manifest.chunks).find(|(found, _)| *found == name)
-        {
-            return Ok(entry.recipients);
-        }
-        for result in self.names(&dir.results_of(name.xx()))?.iter().filter_map(|n| ChunkName::parse(n)) {
-            if result.digest != name.digest {
-                continue;
-            }
-            let path = dir.result(result);
-            let bytes = self.fs.read(&path).at("read", &path)?;
-            if let Ok(header) = results::header(&bytes)
-                && let Some(child) = header.children.iter().find(|c| c.name == name)
-            {
-                return Ok(child.recipients);
-            }
-        }
-        Err(SpoolError::damaged(&dir.chunk(name), "nothing says how many recipients it held"))
     }
 }

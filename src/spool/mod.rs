@@ -18,6 +18,7 @@
 //! No other stage knows a path: they use [`Spool`] and [`Owner`]. Errors: [`SpoolError`].
 
 mod api;
+mod aside;
 pub mod check;
 pub mod chunk;
 pub mod codec;
@@ -58,6 +59,7 @@ mod standstill;
 mod state;
 pub mod submission;
 pub mod view;
+mod whole;
 
 pub use api::{Owner, Spool};
 pub use check::Checked;

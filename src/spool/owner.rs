@@ -98,7 +98,7 @@ impl DirSpool {
             range,
             recovered,
             shared,
-            index: Mutex::new(JobIndex::new(range, left)),
+            index: Mutex::new(JobIndex::new(range, left, self.settings.retry_delay_s_max)),
             committer: Some(committer),
         })
     }

@@ -21,6 +21,7 @@ use crate::slice::XxRange;
 mod cut;
 mod disk_errors;
 mod retention;
+mod retries;
 mod state;
 
 fn settings() -> Settings {

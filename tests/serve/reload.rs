@@ -1,8 +1,11 @@
 //! The configuration read again while mail flows, by SIGHUP and by `infeed reload`.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 
-use crate::common::daemon::{DEADLINE, Daemon, MERGED};
+use crate::common::binary::infeed;
+use crate::common::daemon::{DEADLINE, Daemon, MERGED, SHARED};
 use crate::common::desk::Desk;
 use crate::common::sink::SinkProcess;
 use crate::common::tally::{Repeats, Tally};
@@ -101,4 +104,33 @@ fn a_bad_configuration_changes_nothing_and_is_told() {
     assert!(log.contains("the configuration stays as it was") && log.contains("infeed.toml:3"), "{log}");
     let tally = Tally::of(&sink.stop().1);
     assert_eq!(tally.judge(&desk, &job, "job", Repeats::None).accepted, 1_500);
+}
+
+#[test]
+fn retries_wait_as_long_as_a_reload_says_also_those_of_a_job_paused_and_resumed() {
+    let desk = Desk::new();
+    let sink = SinkProcess::start(&desk.path("sink"), &[]);
+    let configure = |delay_s: u64| {
+        let retry = format!("[retry]\ndelay_s_min = {delay_s}\ndelay_s_max = {delay_s}\n");
+        desk.configure(&(retry + &tables(&[("a", &sink, 2)])));
+    };
+    configure(0);
+    // not the desk's own: nothing but the file is to say when retries are due
+    let serve = infeed(["serve", "--spool"]).arg(desk.spool()).arg("--config").arg(desk.path("infeed.toml"));
+    let mut daemon = Daemon::of(serve.spawn());
+    daemon.wait_ready(&desk);
+    configure(3_600);
+    desk.infeed(&["reload"]).run().expect_code(0);
+    let (message, list) = (desk.file("m.eml", SHARED), desk.file("list.txt", "defer-451-9x.a@d.example\n"));
+    let job = desk.submit(&message, &list, &[]);
+    let deferred = || desk.show(&job)["deferred"] == 1;
+    wait_until("the first try", DEADLINE, deferred);
+    desk.infeed(&["job", "pause", &job, "--reason", "a look"]).run().expect_code(0);
+    desk.infeed(&["job", "resume", &job]).run().expect_code(0);
+    // by the limit of the start it would be tried a second after the daemon has found it again
+    std::thread::sleep(Duration::from_secs(3));
+    daemon.stop();
+    assert_eq!(desk.report(&job)[0].attempts, 1, "tried before it was due");
+    assert_eq!(sink.stop().1.len(), 0);
+    desk.check();
 }
