@@ -4,7 +4,7 @@
 //! ```text
 //!  server (listener, limits) → session (one task a connection) → ledger, store, counters
 //!                                 ↑ wire · command · receiver      ↑ backlog
-//!  settings → scenario (timeline) ┘ conduct (by address)
+//!  settings → scenario (timeline) ┘ conduct (by address) · service (how long)
 //! ```
 //!
 //! Guarantees:
@@ -34,6 +34,7 @@ mod receiver;
 mod reply;
 mod scenario;
 mod server;
+mod service;
 mod session;
 mod settings;
 mod timeline;
@@ -44,4 +45,5 @@ pub use counters::Snapshot;
 pub use error::SinkError;
 pub use scenario::{Scenario, Start, Step};
 pub use server::{Sink, SinkConfig, SinkHandle};
+pub use service::{KneeStyle, Service};
 pub use settings::{Extension, FailRule, Fault, Percent, SessionLimitStyle, Settings, Stage};

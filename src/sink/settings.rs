@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
+use super::service::{KneeStyle, Service};
+
 /// Settings as written; what is absent keeps the value below it (scenario step over flag over default).
 #[derive(Debug, Clone, Default, PartialEq, clap::Args, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,12 +43,24 @@ pub struct Settings {
     /// Close the listener: connects are refused, sessions go on
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub refuse_connects: Option<bool>,
-    /// Past K open connections a message takes SERVICE_US × (open / K)²; 0: no knee
+    /// Past K open connections a message takes longer, by (open / K)²; 0: no knee
     #[arg(long, value_name = "K")]
     pub knee: Option<u64>,
+    /// Past the knee: thrash (goodput falls) or flat (by open / K: goodput stays) [default: thrash]
+    #[arg(long, value_enum, value_name = "STYLE")]
+    pub knee_style: Option<KneeStyle>,
     /// Time that each message takes at its final dot, in µs [default: 0, or 1000 with --knee]
     #[arg(long, value_name = "US")]
     pub service_us: Option<u64>,
+    /// That, and so many µs more for each open connection, as with group commit
+    #[arg(long, value_name = "US")]
+    pub service_us_per_connection: Option<u64>,
+    /// And so many µs more for each KiB of content
+    #[arg(long, value_name = "US")]
+    pub service_us_per_kib: Option<u64>,
+    /// Each message's service takes up to so many percent less or more
+    #[arg(long, value_name = "PERCENT")]
+    pub service_noise_percent: Option<Percent>,
     /// A queue behind the sink drains at R messages per second; 0: no queue
     #[arg(long, value_name = "R")]
     pub drain_rate: Option<u64>,
@@ -91,7 +105,11 @@ impl Settings {
             storage_full,
             refuse_connects,
             knee,
+            knee_style,
             service_us,
+            service_us_per_connection,
+            service_us_per_kib,
+            service_noise_percent,
             drain_rate,
             queue_max,
             messages_per_connection_max,
@@ -116,8 +134,7 @@ pub(super) struct Behaviour {
     pub drop_after_dot: Percent,
     pub storage_full: bool,
     pub refuse_connects: bool,
-    pub knee_connections: u64,
-    pub service_us: u64,
+    pub service: Service,
     pub drain_rate_per_s: u64,
     pub queue_max: u64,
     pub messages_per_connection_max: u64,
@@ -129,15 +146,11 @@ pub(super) struct Behaviour {
 
 /// 50 MiB: above any mailing that makes sense, and small enough to be held in memory by each session.
 const SIZE_MAX_OCTETS_DEFAULT: u64 = 50 * 1024 * 1024;
-/// A knee without a service time would be no knee: 1 ms is what a small MTA with group commit takes.
-const KNEE_SERVICE_US_DEFAULT: u64 = 1_000;
 /// A twentieth of Postfix's `qmgr_message_active_limit`: reached within seconds at load-test rates.
 const QUEUE_MAX_DEFAULT: u64 = 1_000;
 
 impl From<&Settings> for Behaviour {
     fn from(s: &Settings) -> Self {
-        let knee_connections = s.knee.unwrap_or(0);
-        let service_default = if knee_connections > 0 { KNEE_SERVICE_US_DEFAULT } else { 0 };
         Self {
             offers: Offers::all_but(s.without.as_deref().unwrap_or_default()),
             size_max_octets: s.size_max.unwrap_or(SIZE_MAX_OCTETS_DEFAULT),
@@ -149,8 +162,7 @@ impl From<&Settings> for Behaviour {
             drop_after_dot: s.drop_after_dot_percent.unwrap_or_default(),
             storage_full: s.storage_full.unwrap_or(false),
             refuse_connects: s.refuse_connects.unwrap_or(false),
-            knee_connections,
-            service_us: s.service_us.unwrap_or(service_default),
+            service: Service::from(s),
             drain_rate_per_s: s.drain_rate.unwrap_or(0),
             queue_max: s.queue_max.unwrap_or(QUEUE_MAX_DEFAULT),
             messages_per_connection_max: s.messages_per_connection_max.unwrap_or(0),
@@ -166,17 +178,6 @@ impl Behaviour {
     /// The fault of the first rule for `stage` whose throw hits.
     pub fn throw(&self, stage: Stage, rng: &mut fastrand::Rng) -> Option<Fault> {
         self.fail.iter().filter(|r| r.stage == stage).find(|r| r.percent.hits(rng)).map(|r| r.fault)
-    }
-
-    /// How long a message takes with `open` connections, in µs. Past the knee it grows with the square,
-    /// so that goodput is best at the knee and falls beyond it.
-    pub fn service_us(&self, open: u64) -> u64 {
-        let knee = self.knee_connections;
-        if knee == 0 || open <= knee {
-            return self.service_us;
-        }
-        let us = u128::from(self.service_us) * u128::from(open).pow(2) / u128::from(knee).pow(2);
-        u64::try_from(us).unwrap_or(u64::MAX)
     }
 }
 
@@ -323,6 +324,11 @@ impl Percent {
     pub(super) fn hits(self, rng: &mut fastrand::Rng) -> bool {
         self.0 > 0.0 && rng.f64() * 100.0 < self.0
     }
+
+    /// 0 to 1.
+    pub fn share(self) -> f64 {
+        self.0 / 100.0
+    }
 }
 
 impl TryFrom<f64> for Percent {
@@ -387,14 +393,5 @@ mod tests {
         let step = Settings { storage_full: Some(false), ..Default::default() };
         let both = Behaviour::from(&step.over(&base));
         assert_eq!((both.latency_ms, both.storage_full), (5, false));
-    }
-
-    #[test]
-    fn goodput_is_best_at_the_knee() {
-        let b = Behaviour::from(&Settings { knee: Some(8), service_us: Some(1_000), ..Default::default() });
-        let goodput = |n: u64| n as f64 / b.service_us(n) as f64;
-        let best = (1..=64).max_by(|a, b| goodput(*a).total_cmp(&goodput(*b))).unwrap();
-        assert_eq!(best, 8);
-        assert!(goodput(16) < 0.6 * goodput(8));
     }
 }

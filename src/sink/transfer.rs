@@ -210,7 +210,8 @@ impl Session {
 
     /// The final dot or the last chunk has come: the message is taken, or not, and then the reply is said.
     pub(super) async fn end_of_content(&mut self) -> io::Result<Flow> {
-        let service_us = self.behaviour.service_us(self.shared.open());
+        let service_us =
+            self.behaviour.service.us(self.shared.open(), self.content.octets, || self.rng.f64());
         if service_us > 0 {
             let now = Instant::now();
             let from = self.served_until.max(now.checked_sub(SERVICE_LAG_MAX).unwrap_or(now));
