@@ -16,6 +16,8 @@ mod figures;
 mod group;
 #[path = "serve/jobs.rs"]
 mod jobs;
+#[path = "serve/number.rs"]
+mod number;
 #[path = "serve/reload.rs"]
 mod reload;
 #[path = "serve/socket.rs"]

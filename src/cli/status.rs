@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use super::session::{GlobalOptions, Session, print, print_json};
 use super::{control, exit};
 use crate::clock::{self, Micros, SECOND_US};
+use crate::config::Connections;
 use crate::control::{Request, Status};
 
 /// Look at the MTAs, or call on one again
@@ -23,6 +24,15 @@ enum MtaCommand {
     #[command(after_help = "Examples:\n  infeed mta resume\n  infeed mta resume primary")]
     Resume {
         /// Its name [default: every one that is paused]
+        name: Option<String>,
+    },
+    /// So many connections from now on, until a reload or the daemon's end
+    #[command(after_help = "Examples:\n  infeed mta connections 12\n  infeed mta connections auto primary")]
+    Connections {
+        /// A number, or auto
+        #[arg(value_name = "N")]
+        connections: Connections,
+        /// The MTA's name [default: each]
         name: Option<String>,
     },
 }
@@ -78,7 +88,12 @@ pub fn run_reload(global: &GlobalOptions) -> anyhow::Result<u8> {
 /// No daemon (69).
 pub fn run_mta(args: &MtaArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     let session = Session::new(global, &[])?;
-    let MtaCommand::Resume { name } = &args.command;
+    let name = match &args.command {
+        MtaCommand::Resume { name } => name,
+        MtaCommand::Connections { connections, name } => {
+            return set_connections(&session, *connections, name.clone());
+        }
+    };
     let answers = control::ask_each::<u64>(&session, &Request::ResumeMta { mta: name.clone() })?;
     if answers.is_empty() {
         return Err(nobody_serves());
@@ -92,6 +107,21 @@ pub fn run_mta(args: &MtaArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
             1 => "1 MTA is called on again\n".to_owned(),
             n => format!("{n} MTAs are called on again\n"),
         })?;
+    }
+    Ok(exit::DONE)
+}
+
+fn set_connections(session: &Session, connections: Connections, mta: Option<String>) -> anyhow::Result<u8> {
+    let answers = control::ask_each::<u64>(session, &Request::MtaConnections { mta, connections })?;
+    if answers.is_empty() {
+        return Err(nobody_serves());
+    }
+    let mtas: u64 = answers.into_iter().sum();
+    if session.json {
+        print_json(&serde_json::json!({ "connections": connections, "mtas": mtas }))?;
+    } else {
+        let to = if mtas == 1 { "the MTA".to_owned() } else { format!("each of {mtas} MTAs") };
+        print(&format!("{connections} connections to {to}, until a reload\n"))?;
     }
     Ok(exit::DONE)
 }

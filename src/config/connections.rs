@@ -52,6 +52,22 @@ impl serde::Serialize for Connections {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for Connections {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Count(u64),
+            Word(String),
+        }
+        let text = match Form::deserialize(deserializer)? {
+            Form::Count(count) => count.to_string(),
+            Form::Word(word) => word,
+        };
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl Field for Connections {
     type Const = Connections;
     const KIND: Kind = Kind::IntegerOrWord;

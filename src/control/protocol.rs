@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Connections;
 use crate::runner::JobProgress;
 use crate::spool::{DirSpool, JobState, Outcome, SpoolError, Standstill};
 
@@ -52,6 +53,12 @@ pub enum Request {
     ResumeMta {
         #[serde(default)]
         mta: Option<String>,
+    },
+    /// So many connections to an MTA, or to each, until a reload or the end. Answers how many MTAs it is.
+    MtaConnections {
+        #[serde(default)]
+        mta: Option<String>,
+        connections: Connections,
     },
     /// Read the configuration again.
     Reload,

@@ -237,17 +237,26 @@ impl Desk {
                 ok(self.all_paused(ended, changed).await?)
             }
             Request::ResumeMta { mta } => {
-                if let Some(name) = &mta {
-                    let mtas = self.run.status().await?.mtas;
-                    if !mtas.iter().any(|mta| mta.name == *name) {
-                        let known: Vec<String> = mtas.into_iter().map(|mta| mta.name).collect();
-                        return Err(Trouble::NoSuchMta { name: name.clone(), known: known.join(", ") });
-                    }
-                }
+                self.knows_mta(mta.as_deref()).await?;
                 ok(self.run.resume_mta(mta).await?)
+            }
+            Request::MtaConnections { mta, connections } => {
+                self.knows_mta(mta.as_deref()).await?;
+                ok(self.run.set_connections(mta, connections).await?)
             }
             Request::Reload => self.reload().await,
         }
+    }
+
+    /// An MTA of this name is there, where there is a name.
+    async fn knows_mta(&self, name: Option<&str>) -> Result<(), Trouble> {
+        let Some(name) = name else { return Ok(()) };
+        let mtas = self.run.status().await?.mtas;
+        if mtas.iter().any(|mta| mta.name == name) {
+            return Ok(());
+        }
+        let known: Vec<String> = mtas.into_iter().map(|mta| mta.name).collect();
+        Err(Trouble::NoSuchMta { name: name.to_owned(), known: known.join(", ") })
     }
 
     /// Tells the run to look at the spool again; one that ends lets go of everything anyway.

@@ -59,10 +59,10 @@ impl Pool {
         pool
     }
 
-    /// So many connections from now on, 1 to `config.connections`. Those beyond it say QUIT after what they
+    /// So many connections from now on, at least 1. Those beyond it say QUIT after what they
     /// have in flight; new ones connect when there is something to send.
     pub fn set_connections(&mut self, connections: usize) {
-        let connections = connections.clamp(1, self.shared.config.connections.max(1));
+        let connections = connections.max(1);
         self.shared.set_target(connections);
         while self.begun < connections {
             (self.begin)(&mut self.infeeds);

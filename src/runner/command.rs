@@ -3,6 +3,7 @@
 use tokio::sync::{mpsc, oneshot};
 
 use super::{MtaConfig, ProgressSnapshot, RetryPolicy};
+use crate::config::Connections;
 use crate::infeed::{MtaStatus, StreakLimits};
 use crate::spool::JobId;
 
@@ -20,6 +21,7 @@ pub enum RunCommand {
     /// The setting that an MTA complained of was changed: call on it again. Every one without a name;
     /// the answer: how many were paused.
     ResumeMta(Option<String>, oneshot::Sender<usize>),
+    SetConnections(Option<String>, Connections, oneshot::Sender<usize>),
     /// Go on with other settings.
     Reload(Box<Reload>, oneshot::Sender<()>),
 }
@@ -72,6 +74,16 @@ impl RunHandle {
 
     pub async fn resume_mta(&self, name: Option<String>) -> Result<usize, RunEnded> {
         self.ask(|answer| RunCommand::ResumeMta(name, answer)).await
+    }
+
+    /// So many connections to the MTA of this name, or to each, until it is reloaded with other settings;
+    /// gives how many MTAs there are of it.
+    pub async fn set_connections(
+        &self,
+        name: Option<String>,
+        connections: Connections,
+    ) -> Result<usize, RunEnded> {
+        self.ask(|answer| RunCommand::SetConnections(name, connections, answer)).await
     }
 
     pub async fn reload(&self, reload: Reload) -> Result<(), RunEnded> {

@@ -248,6 +248,9 @@ impl<O: Owner> Run<'_, O> {
                 tell(answer, JobUnderWay { counts, under_way });
             }
             RunCommand::ResumeMta(name, answer) => tell(answer, self.slots.resume(name.as_deref())),
+            RunCommand::SetConnections(name, connections, answer) => {
+                tell(answer, self.slots.set_connections(name.as_deref(), connections));
+            }
             RunCommand::Reload(reload, answer) => {
                 self.supply.owner.set_retry_delay_s_max(reload.retry.wait_s_max());
                 {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::supply::{State, Supply};
+use crate::config::Connections;
 use crate::infeed::{Capabilities, InfeedConfig, NoRecord, RcptResult, Settlement, Transaction, Work};
 use crate::spool::{JobId, JobMeta, Owner, PRIORITY_MAX};
 
@@ -21,8 +22,10 @@ pub struct MtaConfig {
     pub weight: u64,
     /// The built-in sink: rehearsals go there, and nothing else does unless somebody insists.
     pub sink: bool,
-    /// The number of connections is found while it works, up to `infeed.connections`.
-    pub auto: bool,
+    /// `Auto` finds the number while it works.
+    pub connections: Connections,
+    /// What `Auto` may come to, at most.
+    pub connections_max: usize,
     /// Messages that its queue may hold; `auto` keeps it below.
     pub queue_target: u64,
     pub infeed: InfeedConfig,
@@ -41,7 +44,8 @@ impl MtaConfig {
             name: name.into(),
             weight: 1,
             sink: false,
-            auto: false,
+            connections: Connections::Fixed(infeed.connections),
+            connections_max: 64,
             queue_target: 2_000,
             infeed,
             wait_first: Duration::from_secs(15),

@@ -13,6 +13,7 @@ use super::steer::{Account, Steering};
 use super::supply::Supply;
 use super::{DrainConfig, Ended};
 use crate::clock::{self, Micros, SECOND_US};
+use crate::config::Connections;
 use crate::infeed::{MtaState, MtaStatus, Pool, StopReport};
 use crate::pressure::law::Cuts;
 use crate::spool::Owner;
@@ -97,7 +98,7 @@ impl<O: Owner> Slots<O> {
         let slot = &mut self.all[at];
         let outlet = Outlet { supply: self.supply.clone(), mta: slot.mta.clone() };
         slot.begun_us = clock::now_us();
-        slot.steering = Steering::new(&slot.config);
+        slot.steering.begin();
         let connections = slot.steering.connections();
         slot.pool = Some(Pool::start_with(slot.config.infeed.clone(), Arc::new(outlet), connections));
     }
@@ -202,13 +203,28 @@ impl<O: Owner> Slots<O> {
         resumed
     }
 
+    /// So many connections to one MTA, or to each but the sink, until another configuration of it comes.
+    pub fn set_connections(&mut self, name: Option<&str>, connections: Connections) -> usize {
+        let mut count = 0;
+        let is_meant = |slot: &Slot| name.map_or(!slot.mta.sink, |name| slot.mta.name == name);
+        for slot in self.all.iter_mut().filter(|slot| is_meant(slot)) {
+            slot.set_connections(connections);
+            count += 1;
+        }
+        count
+    }
+
     /// Goes on with these MTAs: what has not changed is left at work, the rest finishes what it has in
     /// flight while its successor begins.
     pub fn reload(&mut self, configs: Vec<MtaConfig>) {
         let mut old: Vec<Slot> = std::mem::take(&mut self.all);
         for config in configs {
             match old.iter().position(|slot| slot.config == config) {
-                Some(at) => self.all.push(old.swap_remove(at)),
+                Some(at) => {
+                    let mut slot = old.swap_remove(at);
+                    slot.set_connections(config.connections);
+                    self.all.push(slot);
+                }
                 None => self.all.push(Slot::new(&config)),
             }
         }
@@ -257,6 +273,17 @@ impl Slot {
             said: "",
             rate: Rate::default(),
             steering: Steering::new(config),
+        }
+    }
+
+    fn set_connections(&mut self, connections: Connections) {
+        if self.steering.asked() == connections {
+            return;
+        }
+        tracing::info!("MTA {}: connections = {connections}", self.mta.name);
+        self.steering.set(&self.config, connections);
+        if let Some(pool) = &mut self.pool {
+            pool.set_connections(self.steering.connections());
         }
     }
 

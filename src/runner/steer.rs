@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use super::mtas::MtaConfig;
+use crate::config::Connections;
 use crate::infeed::{MtaState, MtaStatus, Pool};
 use crate::pressure::law::{Cuts, Decision, Law, Limits, Observation};
 
@@ -11,6 +12,7 @@ use crate::pressure::law::{Cuts, Decision, Law, Limits, Observation};
 #[derive(Debug)]
 pub(super) struct Steering {
     begun: Instant,
+    asked: Connections,
     /// `None`: the number is fixed.
     law: Option<Law>,
     connections: usize,
@@ -46,16 +48,45 @@ impl Account {
 
 impl Steering {
     pub fn new(config: &MtaConfig) -> Self {
-        let connections_max = config.infeed.connections.max(1);
-        let limits = Limits { connections_min: 1, connections_max, queue_target: config.queue_target };
-        let mut law = config.auto.then(|| Law::new(limits));
-        let first = law.as_mut().map(|law| law.observe(&Observation::default()));
-        Self {
+        let mut steering = Self {
             begun: Instant::now(),
-            law,
-            connections: first.map_or(connections_max, |decision| decision.connections),
+            asked: Connections::Fixed(1),
+            law: None,
+            connections: 1,
             said: String::new(),
             account: Account::default(),
+        };
+        steering.set(config, config.connections);
+        steering.begin();
+        steering
+    }
+
+    /// So many connections, or as many as the law finds, which begins anew unless it is at work.
+    pub fn set(&mut self, config: &MtaConfig, connections: Connections) {
+        self.asked = connections;
+        match connections {
+            Connections::Fixed(count) => (self.law, self.connections) = (None, count),
+            Connections::Auto if self.law.is_some() => (),
+            Connections::Auto => {
+                let connections_max = config.connections_max.max(1);
+                let limits =
+                    Limits { connections_min: 1, connections_max, queue_target: config.queue_target };
+                self.law = Some(Law::new(limits));
+                self.connections = self.connections.min(connections_max);
+            }
+        }
+    }
+
+    /// What somebody wants.
+    pub fn asked(&self) -> Connections {
+        self.asked
+    }
+
+    /// The pool begins: its counts are from here on.
+    pub fn begin(&mut self) {
+        (self.begun, self.account) = (Instant::now(), Account::default());
+        if let Some(law) = &mut self.law {
+            self.connections = law.observe(&Observation::default()).connections;
         }
     }
 
