@@ -32,6 +32,7 @@ pub mod slice;
 pub mod runner;
 pub mod message;
 pub mod infeed;
+pub mod pressure;
 
 pub mod sink;
 
