@@ -172,7 +172,9 @@ impl Reader<'_> {
         key: &Key<'_>,
         content: &Spanned<DeValue<'_>>,
     ) -> Option<Entry> {
-        match value_of(setting.kind, content.get_ref()).and_then(|value| setting.check(&value).map(|()| value)) {
+        match value_of(setting.kind, content.get_ref())
+            .and_then(|value| setting.check(&value).map(|()| value))
+        {
             Ok(value) => Some(Entry { setting, value, origin: self.origin(self.line(key)) }),
             Err(wrong) => {
                 self.refuse(key, |origin| bad_value(setting, full, origin, wrong));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::message::check_domain_only;
+use crate::intake::address::check_domain_only;
 use crate::pressure::per_second::{PerSecond, PerSecondError};
 
 use super::text::{MTA_NAME_LEN_MAX, is_helo_name, is_mta_address, is_mta_name};

@@ -23,8 +23,8 @@ pub use survey::{Domain, Sample, Survey, survey};
 
 use super::{Format, IntakeError, ListFingerprint, RecipientReader, Rejects, SuppressionList};
 use crate::clock::Micros;
-use crate::pressure::per_second::PerSecond;
 use crate::message::{CompileOptions, Template, check_address};
+use crate::pressure::per_second::PerSecond;
 use crate::spool::id::hex;
 use crate::spool::submission::Begin;
 use crate::spool::{DirSpool, JobId, JobMeta, JobState, OnDoubt, Submission};

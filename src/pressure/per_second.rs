@@ -16,7 +16,9 @@ const MESSAGES_PER_SECOND_MAX: u64 = 1_000_000;
 
 /// Why a text is no rate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no rate: write messages a second, from 0.001 to {MESSAGES_PER_SECOND_MAX}, as in 50 or 0.5")]
+#[error(
+    "`{0}` is no rate: write messages a second, from 0.001 to {MESSAGES_PER_SECOND_MAX}, as in 50 or 0.5"
+)]
 pub struct PerSecondError(String);
 
 impl PerSecond {

@@ -98,6 +98,12 @@ impl Limiter {
         }
     }
 
+    /// Whether somebody has to wait for it at this moment.
+    pub fn waits(&self, now: Moment) -> bool {
+        let waits = |limit: &Limit| limit.unmet && limit.schedule.next().is_some_and(|next| now.0 < next);
+        self.0.as_ref().is_some_and(|limit| waits(limit))
+    }
+
     /// A message goes.
     ///
     /// # Panics
@@ -149,7 +155,8 @@ impl Limit {
 
     fn change(&mut self, rate: PerSecond, now: Moment) {
         let (before, mut after) = (self.interval, Limit::new(rate));
-        let scaled = |ns: u64| u64::try_from(u128::from(ns) * u128::from(after.interval) / u128::from(before));
+        let scaled =
+            |ns: u64| u64::try_from(u128::from(ns) * u128::from(after.interval) / u128::from(before));
         if let Some(next) = self.schedule.next() {
             let next = if next > now.0 {
                 now.0.saturating_add(scaled(next - now.0).unwrap_or(u64::MAX))

@@ -37,7 +37,9 @@ struct Span {
 /// Why a text is no window.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WindowError {
-    #[error("`{0}` is no window: write HH:MM-HH:MM and a time zone, as in \"08:00-20:00 Europe/Berlin\" or \"Mon-Fri 22:00-06:00 UTC\"")]
+    #[error(
+        "`{0}` is no window: write HH:MM-HH:MM and a time zone, as in \"08:00-20:00 Europe/Berlin\" or \"Mon-Fri 22:00-06:00 UTC\""
+    )]
     Form(String),
     #[error("`{0}` is no time of day: write HH:MM from 00:00 to 24:00")]
     Time(String),
@@ -96,7 +98,10 @@ impl FromStr for Window {
 
 /// The name of the system's time zone; UTC where it has none.
 fn system_zone() -> String {
-    TimeZone::try_system().ok().and_then(|zone| zone.iana_name().map(str::to_owned)).unwrap_or("UTC".to_owned())
+    TimeZone::try_system()
+        .ok()
+        .and_then(|zone| zone.iana_name().map(str::to_owned))
+        .unwrap_or("UTC".to_owned())
 }
 
 fn time_of(text: &str) -> Result<Time, WindowError> {
@@ -241,7 +246,11 @@ impl Windows {
         let opens = self.0.iter().filter_map(|window| Some((window.opens(at)?, window)));
         Some(match opens.min_by_key(|(opens, _)| *opens) {
             Some((opens, window)) => {
-                format!("it waits for its window ({self}), until {} ({})", window.local(opens), clock::rfc3339(opens))
+                format!(
+                    "it waits for its window ({self}), until {} ({})",
+                    window.local(opens),
+                    clock::rfc3339(opens)
+                )
             }
             None => format!("it waits for its window ({self})"),
         })
@@ -334,7 +343,8 @@ mod tests {
             now = w.closes(now).unwrap();
             moments.push(now);
         }
-        let want = ["2026-10-25T00:00:00Z", "2026-10-25T00:30:00Z", "2026-10-25T01:00:00Z", "2026-10-25T01:30:00Z"];
+        let want =
+            ["2026-10-25T00:00:00Z", "2026-10-25T00:30:00Z", "2026-10-25T01:00:00Z", "2026-10-25T01:30:00Z"];
         assert_eq!(moments, want.map(at));
     }
 
@@ -392,7 +402,8 @@ mod tests {
 
     #[test]
     fn several_spans_and_several_windows_are_open_where_one_of_them_is() {
-        let texts = ["Mon-Fri 08:00-12:00, 13:00-24:00 UTC".to_owned(), "Sun 00:00-24:00 Asia/Tokyo".to_owned()];
+        let texts =
+            ["Mon-Fri 08:00-12:00, 13:00-24:00 UTC".to_owned(), "Sun 00:00-24:00 Asia/Tokyo".to_owned()];
         let windows = Windows::parse(&texts).unwrap();
         assert_eq!(windows.to_string(), "Mon-Fri 08:00-12:00, 13:00-24:00 UTC; Sun 00:00-24:00 Asia/Tokyo");
         assert!(windows.is_open(at("2026-11-23T09:00:00Z")));

@@ -2,8 +2,9 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{MtaConfig, ProgressSnapshot, RetryPolicy};
+use super::{DomainRates, MtaConfig, ProgressSnapshot, RetryPolicy};
 use crate::infeed::{MtaStatus, StreakLimits};
+use crate::pressure::per_second::PerSecond;
 use crate::spool::JobId;
 
 /// One wish; where there is an answer, it goes to the sender that it carries.
@@ -20,6 +21,9 @@ pub enum RunCommand {
     /// The setting that an MTA complained of was changed: call on it again. Every one without a name;
     /// the answer: how many were paused.
     ResumeMta(Option<String>, oneshot::Sender<usize>),
+    /// Feed an MTA no faster than so many transactions a second, beside what its settings say; `None`: as fast
+    /// as it goes.
+    SetPace(String, Option<f64>),
     /// Go on with other settings.
     Reload(Box<Reload>, oneshot::Sender<()>),
 }
@@ -74,6 +78,11 @@ impl RunHandle {
         self.ask(|answer| RunCommand::ResumeMta(name, answer)).await
     }
 
+    /// See [`RunCommand::SetPace`]. May be called often: nothing is granted by a change.
+    pub async fn set_pace(&self, mta: String, pace: Option<f64>) -> Result<(), RunEnded> {
+        self.send(RunCommand::SetPace(mta, pace)).await
+    }
+
     pub async fn reload(&self, reload: Reload) -> Result<(), RunEnded> {
         self.ask(|answer| RunCommand::Reload(Box::new(reload), answer)).await
     }
@@ -83,6 +92,7 @@ impl RunHandle {
 #[derive(Debug, Clone)]
 pub struct Reload {
     pub mtas: Vec<MtaConfig>,
+    pub domain_rates: DomainRates,
     pub retry: RetryPolicy,
     pub breaker: StreakLimits,
 }
@@ -102,6 +112,21 @@ pub struct RunStatus {
     pub in_flight_by_job: Vec<(JobId, usize)>,
     /// Jobs that are left alone, with the reason.
     pub left_alone: Vec<(JobId, String)>,
+    /// Domains that have a rate.
+    pub domains: Vec<DomainRunStatus>,
+    /// Jobs in hand that have a rate, and whether they wait for it now.
+    pub limited_jobs: Vec<(JobId, PerSecond, bool)>,
+    /// Infeeds wait for a rate.
+    pub waits_for_rate: bool,
+}
+
+/// A domain that has a rate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DomainRunStatus {
+    pub domain: String,
+    pub messages_per_second: PerSecond,
+    /// Recipients in hand who wait for it.
+    pub waiting: u64,
 }
 
 impl RunStatus {
@@ -128,6 +153,8 @@ pub struct MtaRunStatus {
     pub sink: bool,
     /// Infeeds that it may have.
     pub connections: usize,
+    /// Transactions a second that it may take now.
+    pub messages_per_second: Option<PerSecond>,
     /// `None`: there was nothing for it yet.
     pub status: Option<MtaStatus>,
     pub accepted: u64,

@@ -190,8 +190,16 @@ impl<O: Owner> Slots<O> {
     pub fn reload(&mut self, configs: Vec<MtaConfig>) {
         let mut old: Vec<Slot> = std::mem::take(&mut self.all);
         for config in configs {
-            match old.iter().position(|slot| slot.config == config) {
-                Some(at) => self.all.push(old.swap_remove(at)),
+            let rate = config.messages_per_second;
+            let is_same =
+                |slot: &Slot| MtaConfig { messages_per_second: rate, ..slot.config.clone() } == config;
+            match old.iter().position(is_same) {
+                Some(at) => {
+                    let mut slot = old.swap_remove(at);
+                    slot.mta.set_rate(rate);
+                    slot.config.messages_per_second = rate;
+                    self.all.push(slot);
+                }
                 None => self.all.push(Slot::new(&config)),
             }
         }
@@ -205,7 +213,16 @@ impl<O: Owner> Slots<O> {
         self.resume(None);
     }
 
+    /// The MTA of this name.
+    pub fn mta(&self, name: &str) -> Option<Arc<Mta>> {
+        self.all.iter().find(|slot| slot.mta.name == name).map(|slot| slot.mta.clone())
+    }
+
     pub fn status(&self, now: Instant) -> Vec<MtaRunStatus> {
+        let rates: Vec<_> = {
+            let state = self.supply.lock();
+            state.mtas.iter().map(|turn| (turn.mta.name.clone(), turn.limiter.rate())).collect()
+        };
         let of = |slot: &Slot| {
             let counts = &slot.mta.counts;
             let accepted = counts.accepted.load(Relaxed);
@@ -215,6 +232,10 @@ impl<O: Owner> Slots<O> {
                 weight: slot.mta.weight,
                 sink: slot.mta.sink,
                 connections: slot.config.infeed.connections,
+                messages_per_second: rates
+                    .iter()
+                    .find(|(name, _)| *name == slot.mta.name)
+                    .and_then(|(_, rate)| *rate),
                 status: slot.pool.as_ref().map(Pool::status),
                 accepted,
                 refused: counts.refused.load(Relaxed),
