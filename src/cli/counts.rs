@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value, json};
 
 use crate::clock;
+use crate::pressure::window::Windows;
 use crate::spool::{JobState, JobView, Outcome, PRIORITY_DEFAULT};
 
 /// Counts of a job: `recipients`, one a outcome, `possible_repeats`, and what its list came to.
@@ -30,6 +31,9 @@ pub fn job_json(view: &JobView) -> Value {
     map.insert("submitted_by".into(), json!(view.meta.submitted_by));
     map.insert("sender".into(), json!(view.meta.sender));
     map.insert("priority".into(), json!(view.meta.priority));
+    map.insert("messages_per_second".into(), json!(view.standing.rate(&view.meta)));
+    map.insert("windows".into(), json!(view.standing.windows(&view.meta)));
+    map.insert("waits_for_window".into(), json!(why_shut(view)));
     map.insert("rehearsal".into(), json!(view.meta.rehearsal));
     map.insert("test_to".into(), json!(view.meta.test_to));
     map.insert("paused_reason".into(), json!(paused_reason(view)));
@@ -39,6 +43,29 @@ pub fn job_json(view: &JobView) -> Value {
     map.insert("ended".into(), json!(view.standing.ended_us.map(clock::rfc3339)));
     map.insert("damage".into(), json!(view.damage));
     Value::Object(map)
+}
+
+/// Why nothing of an active job goes at this hour.
+pub fn why_shut(view: &JobView) -> Option<String> {
+    if view.state != JobState::Active {
+        return None;
+    }
+    match Windows::parse(view.standing.windows(&view.meta)) {
+        Ok(windows) => windows.why_shut(clock::now_us()),
+        Err(e) => Some(format!("its window can't be read: {e}")),
+    }
+}
+
+/// The job's own rate and window, and whether it waits.
+pub fn pacing_text(view: &JobView) -> Option<String> {
+    let rate = view.standing.rate(&view.meta).map(|rate| format!("rate {rate}/s"));
+    let windows = view.standing.windows(&view.meta);
+    let window = match why_shut(view) {
+        Some(why) => Some(why),
+        None => (!windows.is_empty()).then(|| format!("window {}", windows.join("; "))),
+    };
+    let parts: Vec<String> = rate.into_iter().chain(window).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// Why the job is paused, if it is.
@@ -115,6 +142,9 @@ pub fn job_text(view: &JobView) -> Result<String, std::fmt::Error> {
     writeln!(out, "from <{}>{}", meta.sender, if meta.merge { ", merged" } else { "" })?;
     if meta.priority != PRIORITY_DEFAULT {
         writeln!(out, "priority {}", meta.priority)?;
+    }
+    if let Some(pacing) = pacing_text(view) {
+        writeln!(out, "{pacing}")?;
     }
     if let Some(verp) = &meta.verp {
         writeln!(out, "VERP {verp}")?;

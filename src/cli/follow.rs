@@ -85,7 +85,7 @@ fn look_on(
                 if let Some(end) = end_by(&counts) {
                     return Ok(end);
                 }
-                if last.as_ref().map(|l| l.progress) != Some(counts.progress) {
+                if counts.waits_for_rate || last.as_ref().map(|l| l.progress) != Some(counts.progress) {
                     moved = Instant::now();
                 }
                 if moved.elapsed() > patience {
@@ -147,6 +147,7 @@ mod tests {
             state: "active".to_owned(),
             progress: crate::runner::JobProgress::default(),
             under_way: true,
+            waits_for_rate: false,
             left_alone: None,
             standstill: false,
             note: None,

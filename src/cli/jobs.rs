@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use clap::{Args, Subcommand};
 
-use super::counts::{job_json, job_text, paused_reason};
+use super::counts::{job_json, job_text, pacing_text, paused_reason};
 use super::pause::NO_REASON;
 use super::prune::{self, PruneArgs};
 use super::report::{self, ReportOptions};
@@ -12,7 +12,9 @@ use super::session::{GlobalOptions, Session, print, print_json};
 use super::{control, exit};
 use crate::clock;
 use crate::control::Request;
-use crate::spool::{JobId, JobView, Outcome};
+use crate::pressure::per_second::{PerSecond, PerSecondError};
+use crate::pressure::window::{Window, WindowError};
+use crate::spool::{JobId, JobState, JobView, Outcome, Pacing};
 
 /// List the jobs with their counts
 #[derive(Debug, Args)]
@@ -77,6 +79,29 @@ enum JobCommand {
         #[arg(long)]
         accept_refusals: bool,
     },
+    /// Limit how fast a job is sent, or lift the limit; at once, and for good
+    #[command(after_help = "Examples:\n  infeed job rate weekly-47 20\n  infeed job rate weekly-47 0.5\n  \
+                            infeed job rate weekly-47 none")]
+    Rate {
+        /// The job, or the key that it was submitted with (`--id KEY`)
+        #[arg(value_parser = job_of_key)]
+        id: JobId,
+        /// Messages a second, at most, or `none`
+        #[arg(value_name = "RATE", value_parser = rate_or_none)]
+        messages_per_second: RateOrNone,
+    },
+    /// Say in which hours a job is sent, or lift that; at once, and for good
+    #[command(after_help = "Examples:\n  infeed job window weekly-47 '08:00-20:00 Europe/Berlin'\n  \
+                            infeed job window weekly-47 'Mon-Fri 22:00-06:00 UTC' 'Sun 00:00-24:00 UTC'\n  \
+                            infeed job window weekly-47 none")]
+    Window {
+        /// The job, or the key that it was submitted with (`--id KEY`)
+        #[arg(value_parser = job_of_key)]
+        id: JobId,
+        /// The hours and their time zone, or `none`
+        #[arg(value_name = "HOURS", required = true, value_parser = window_or_none)]
+        windows: Vec<WindowOrNone>,
+    },
     /// End a job: recipients not yet settled become cancelled
     #[command(after_help = "Example:\n  infeed job cancel weekly-47")]
     Cancel {
@@ -98,6 +123,23 @@ fn job_of_key(key: &str) -> Result<JobId, std::convert::Infallible> {
     Ok(JobId::from_key(key))
 }
 
+/// `none`, or a rate.
+#[derive(Debug, Clone, Copy)]
+struct RateOrNone(Option<PerSecond>);
+
+fn rate_or_none(text: &str) -> Result<RateOrNone, PerSecondError> {
+    if text == "none" { Ok(RateOrNone(None)) } else { text.parse().map(Some).map(RateOrNone) }
+}
+
+/// `none`, or a window as a job keeps it.
+#[derive(Debug, Clone)]
+struct WindowOrNone(Option<String>);
+
+fn window_or_none(text: &str) -> Result<WindowOrNone, WindowError> {
+    let window = |text: &str| text.parse().map(|window: Window| Some(window.to_string()));
+    if text == "none" { Ok(WindowOrNone(None)) } else { window(text).map(WindowOrNone) }
+}
+
 /// Runs `job …`.
 ///
 /// # Errors
@@ -109,6 +151,8 @@ pub fn run_job(args: &JobArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
         | JobCommand::Report { id, .. }
         | JobCommand::Pause { id, .. }
         | JobCommand::Resume { id, .. }
+        | JobCommand::Rate { id, .. }
+        | JobCommand::Window { id, .. }
         | JobCommand::Cancel { id }
         | JobCommand::Remove { id } => id,
     };
@@ -147,6 +191,35 @@ pub fn run_job(args: &JobArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
             };
             said(&view, &session, next)?;
         }
+        JobCommand::Rate { messages_per_second: RateOrNone(rate), .. } => {
+            let request = Request::Rate { job: name, messages_per_second: *rate };
+            let view = pace(&session, request, id, &Pacing::Rate(*rate))?;
+            said(
+                &view,
+                &session,
+                &match rate {
+                    Some(rate) => format!("is sent at {rate} messages a second, at most"),
+                    None => "has no rate of its own any more".to_owned(),
+                },
+            )?;
+        }
+        JobCommand::Window { windows, .. } => {
+            let texts: Vec<String> = windows.iter().filter_map(|window| window.0.clone()).collect();
+            if !texts.is_empty() && texts.len() < windows.len() {
+                let message = "give windows, or `none`, and not both".to_owned();
+                return Err(exit::coded(exit::USAGE, message));
+            }
+            let request = Request::Window { job: name, windows: texts.clone() };
+            let view = pace(&session, request, id, &Pacing::Windows(texts.clone()))?;
+            said(
+                &view,
+                &session,
+                &match texts.is_empty() {
+                    false => format!("is sent in its window ({})", texts.join("; ")),
+                    true => "is sent at any hour".to_owned(),
+                },
+            )?;
+        }
         JobCommand::Cancel { .. } => {
             let (view, _) = act(&session, Request::Cancel { job: name }, || {
                 let spool = session.spool_of_job(id.as_str())?;
@@ -167,6 +240,16 @@ pub fn run_job(args: &JobArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
         }
     }
     Ok(exit::DONE)
+}
+
+/// Gives a job another rate or window.
+fn pace(session: &Session, request: Request, id: &JobId, pacing: &Pacing) -> anyhow::Result<JobView> {
+    let (view, _) = act(session, request, || {
+        let spool = session.spool_of_job(id.as_str())?;
+        spool.set_pacing(id, pacing)?;
+        Ok(spool.view(id)?)
+    })?;
+    Ok(view)
 }
 
 /// Through the owner, where there is one, and then true; else on the spool itself.
@@ -246,6 +329,9 @@ fn table(views: &[JobView]) -> Result<String, std::fmt::Error> {
             .map(|outcome| format!("{} {}", count(outcome), outcome.as_str()))
             .collect();
         other.extend(view.meta.pack.map(|members| format!("a pack of {members} jobs")));
+        if matches!(view.state, JobState::Active | JobState::Paused) {
+            other.extend(pacing_text(view));
+        }
         other.extend(view.deferred_due_us().map(|us| format!("deferred due {}", to_the_second(us))));
         let submitted = to_the_second(view.meta.submitted_us);
         let line = format!(

@@ -67,7 +67,8 @@ enum Command {
     /// Submit a message to a list; prints the job's id once all of it is durable
     #[command(after_help = "Examples:\n  \
         infeed submit newsletter.eml --merge --to list.csv --id weekly-47\n  \
-        export-list | infeed submit notice.eml --to - --yes && infeed drain")]
+        export-list | infeed submit notice.eml --to - --yes && infeed drain\n  \
+        infeed submit offers.eml --to list.csv --messages-per-second 50 --window '08:00-20:00 Europe/Berlin'")]
     Submit(Box<submit::SubmitOptions>),
     /// Send what is due, and end: for cron
     #[command(after_help = "Examples:\n  \

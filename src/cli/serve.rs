@@ -210,6 +210,7 @@ impl Aside {
         let session = load(&self.args, &self.global).map_err(|e| exit::describe(&e))?;
         let reload = Reload {
             mtas: mta_configs(&session, &self.sink_address),
+            domain_rates: session.config.rates.domains.clone(),
             retry: session::retry_policy(&session.config),
             breaker: session::streak_limits(&session.config),
         };

@@ -191,6 +191,7 @@ fn mta_config(entry: &MtaEntry) -> MtaConfig {
         connections_max: entry.settings.connections_max,
         queue_target: 2_000,
         infeed: infeed_config(&entry.settings),
+        messages_per_second: entry.settings.messages_per_second.0,
         wait_first: Duration::from_secs(entry.settings.wait_first_s),
         wait: Duration::from_secs(entry.settings.wait_s),
         pause_probe: Duration::from_secs(entry.settings.pause_probe_s),
@@ -268,6 +269,7 @@ pub fn drain_config(config: &Config, mtas: Vec<MtaConfig>) -> DrainConfig {
     DrainConfig {
         breaker: streak_limits(config),
         retry: retry_policy(config),
+        domain_rates: config.rates.domains.clone(),
         shutdown_grace: Duration::from_millis(config.drain.shutdown_grace_ms),
         ..DrainConfig::new(mtas)
     }

@@ -9,7 +9,7 @@ use super::session::{GlobalOptions, Session, print, print_json};
 use super::{control, exit};
 use crate::clock::{self, Micros, SECOND_US};
 use crate::config::Connections;
-use crate::control::{Request, Status};
+use crate::control::{JobLine, Request, Status};
 
 /// Look at the MTAs, or call on one again
 #[derive(Debug, Clone, Args)]
@@ -189,13 +189,14 @@ fn screen(s: &Status) -> Result<String, fmt::Error> {
     for mta in &s.mtas {
         writeln!(
             out,
-            "mta       {} {} {}, N {}/{}, {:.0}/s, {} accepted, {} refused, {} deferred{}",
+            "mta       {} {} {}, N {}/{}, {:.0}/s{}, {} accepted, {} refused, {} deferred{}",
             mta.name,
             mta.address,
             mta.state,
             mta.established,
             mta.connections,
             mta.rate_10_s,
+            mta.messages_per_second.map(|rate| format!(" (rate {rate}/s)")).unwrap_or_default(),
             mta.accepted,
             mta.refused,
             mta.deferred,
@@ -205,11 +206,21 @@ fn screen(s: &Status) -> Result<String, fmt::Error> {
                 .collect::<String>()
         )?;
     }
+    for domain in &s.domains {
+        let (name, rate, waiting) = (&domain.domain, domain.messages_per_second, domain.waiting);
+        writeln!(out, "domain    {name}: rate {rate}/s, {waiting} recipients in hand")?;
+    }
     for job in &s.active {
         writeln!(
             out,
-            "active    {}: {} of {} accepted, {} refused, {} deferred, {} pending",
-            job.job, job.accepted, job.recipients, job.refused, job.deferred, job.pending
+            "active    {}: {} of {} accepted, {} refused, {} deferred, {} pending{}",
+            job.job,
+            job.accepted,
+            job.recipients,
+            job.refused,
+            job.deferred,
+            job.pending,
+            pacing(job)
         )?;
     }
     if (s.active.len() as u64) < jobs.active {
@@ -234,6 +245,21 @@ fn screen(s: &Status) -> Result<String, fmt::Error> {
         if full { ": FULL, nothing can be submitted" } else { "" }
     )?;
     Ok(out)
+}
+
+/// A job's own rate and window.
+fn pacing(job: &JobLine) -> String {
+    let mut text = String::new();
+    if let Some(rate) = job.messages_per_second {
+        text.push_str(&format!(", rate {rate}/s"));
+        text.push_str(if job.waits_for_rate { ", which it waits for" } else { "" });
+    }
+    match &job.waits_for_window {
+        Some(why) => text.push_str(&format!(", {why}")),
+        None if !job.windows.is_empty() => text.push_str(&format!(", window {}", job.windows.join("; "))),
+        None => {}
+    }
+    text
 }
 
 fn in_s(later: Micros, earlier: Micros) -> String {

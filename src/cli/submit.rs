@@ -14,6 +14,8 @@ use super::{dry_run, exit};
 use crate::config;
 use crate::intake::Format;
 use crate::intake::submit::{Observer, SubmitError, SubmitRequest, Submitted, submit};
+use crate::pressure::per_second::PerSecond;
+use crate::pressure::window::Window;
 use crate::spool::{DirSpool, OnDoubt, PRIORITY_DEFAULT, PRIORITY_MAX};
 
 /// Message, recipients, and the catches.
@@ -44,6 +46,13 @@ pub struct SubmitOptions {
         value_parser = clap::value_parser!(u8).range(0..=i64::from(PRIORITY_MAX))
     )]
     pub priority: u8,
+
+    /// Send so many messages a second at most: 50, 0.5 (docs/scheduling.md) [default: no limit]
+    #[arg(long, value_name = "RATE")]
+    pub messages_per_second: Option<PerSecond>,
+    /// Send in these hours only: "08:00-20:00 Europe/Berlin", "Mon-Fri 22:00-06:00 UTC"; may be given again
+    #[arg(long = "window", value_name = "HOURS")]
+    pub windows: Vec<Window>,
 
     /// Envelope sender, where bounces go; `<>`: none [default: the address in From]
     #[arg(long, value_name = "ADDRESS", help_heading = "Envelope")]
@@ -159,6 +168,8 @@ impl SubmitOptions {
             samples: self.samples,
             allow_placeholders: self.allow_placeholders,
             priority: self.priority,
+            messages_per_second: self.messages_per_second,
+            windows: self.windows.iter().map(Window::to_string).collect(),
             suppress: self.suppress.clone(),
             rejects: self.rejects.clone(),
             strict: self.strict,

@@ -10,7 +10,8 @@ use super::error::ConfigError;
 use super::load::Origin;
 use super::mtas::{mta_table, mta_table_own};
 use super::nearest::{nearest_group, nearest_mta_setting, nearest_setting};
-use super::value::{Setting, Value, integer};
+use super::value::{DomainRates, Kind, Setting, Value, integer, put_domain_rate, rate};
+use crate::pressure::per_second::PerSecond;
 
 /// A name as the parser gives it.
 type Key<'a> = Spanned<Cow<'a, str>>;
@@ -171,7 +172,9 @@ impl Reader<'_> {
         key: &Key<'_>,
         content: &Spanned<DeValue<'_>>,
     ) -> Option<Entry> {
-        match value_of(content.get_ref()).and_then(|value| setting.check(&value).map(|()| value)) {
+        match value_of(setting.kind, content.get_ref())
+            .and_then(|value| setting.check(&value).map(|()| value))
+        {
             Ok(value) => Some(Entry { setting, value, origin: self.origin(self.line(key)) }),
             Err(wrong) => {
                 self.refuse(key, |origin| bad_value(setting, full, origin, wrong));
@@ -201,8 +204,18 @@ pub(super) fn bad_value(setting: &Setting, full: &str, origin: Origin, wrong: St
     ConfigError::BadValue { origin, name: full.to_owned(), wrong, want }
 }
 
-fn value_of(value: &DeValue<'_>) -> Result<Value, String> {
+fn value_of(kind: Kind, value: &DeValue<'_>) -> Result<Value, String> {
     match value {
+        _ if kind == Kind::Rate => rate_of(value).map(Value::Rate),
+        DeValue::Table(table) if kind == Kind::DomainRates => {
+            let mut rates = DomainRates::new();
+            for (domain, per_second) in table {
+                let rate = rate_of(per_second.get_ref());
+                let rate = rate.map_err(|wrong| format!("{}: {wrong}", domain.get_ref()))?;
+                put_domain_rate(&mut rates, domain.get_ref(), rate)?;
+            }
+            Ok(Value::DomainRates(rates))
+        }
         DeValue::String(text) => Ok(Value::Text(text.to_string())),
         DeValue::Integer(n) => integer(n.as_str(), n.radix()).map(Value::Integer),
         DeValue::Boolean(b) => Ok(Value::Boolean(*b)),
@@ -210,6 +223,15 @@ fn value_of(value: &DeValue<'_>) -> Result<Value, String> {
         DeValue::Datetime(_) => Err("a date is no value for it".to_owned()),
         DeValue::Array(_) => Err("a list is no value for it".to_owned()),
         DeValue::Table(_) => Err("a table is no value for it".to_owned()),
+    }
+}
+
+fn rate_of(value: &DeValue<'_>) -> Result<Option<PerSecond>, String> {
+    match value {
+        DeValue::Integer(n) => rate(n.as_str()),
+        DeValue::Float(n) => rate(n.as_str()),
+        DeValue::Table(_) => Err("write the domain in quotes, as in \"gmail.com\" = 20".to_owned()),
+        _ => Err("it is no number of messages a second".to_owned()),
     }
 }
 

@@ -6,7 +6,7 @@
 use super::connections::{CONNECTIONS_MAX, Connections};
 use super::mtas::MtaEntry;
 use super::tls_mode::TlsMode;
-use super::value::{Bound, Field, OnDoubt, Setting, Value};
+use super::value::{Bound, DomainRates, Field, OnDoubt, Rate, Setting, Value};
 use std::path::PathBuf;
 
 settings! {
@@ -98,6 +98,11 @@ settings! {
         /// No MTA on one host gained anything beyond it here; the MTA's own limit of processes should be
         /// higher, or `auto` learns it by being refused.
         connections_max: usize = 64, Bound::Range { min: 1, max: CONNECTIONS_MAX as u64 };
+        /// Messages a second, at most; 0: no limit.
+        ///
+        /// Each transaction counts as one, however many recipients it has. Over all connections to this MTA; a
+        /// reload changes it at once (docs/scheduling.md).
+        messages_per_second: Rate = Rate(None), Bound::Any;
         /// Name given in EHLO.
         ///
         /// Unset, it is the host's name, and an address literal where that has no dot.
@@ -204,6 +209,16 @@ settings! {
         ///
         /// RFC 5321 §4.5.4.1 wants four to five days at least.
         expire_after_s: u64 = 432_000, Bound::Range { min: 0, max: 31_536_000 };
+    }
+
+    /// How fast mail goes to domains that want it slower.
+    rates: Rates {
+        /// Messages a second, at most, to recipients of these domains, over all MTAs and jobs.
+        ///
+        /// A transaction counts once for each of these domains that it has recipients of. Mail for other domains
+        /// does not wait for them (docs/scheduling.md). In the file it is a table, in the environment a list:
+        /// gmail.com=20,example.org=0.5.
+        domains: DomainRates = (), Bound::Any;
     }
 
     /// What keeps an operator from the worst mistakes.

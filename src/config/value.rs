@@ -1,7 +1,11 @@
 //! The values that settings take, and the bounds that hold them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+
+use crate::intake::address::check_domain_only;
+use crate::pressure::per_second::{PerSecond, PerSecondError};
 
 use super::text::{MTA_NAME_LEN_MAX, is_helo_name, is_mta_address, is_mta_name};
 
@@ -11,9 +15,16 @@ pub enum Value {
     Integer(u64),
     Boolean(bool),
     Text(String),
+    /// Messages a second; `None`: no limit, written 0.
+    Rate(Option<PerSecond>),
+    /// Messages a second by domain, in lower case.
+    DomainRates(DomainRates),
     /// Not set: infeed finds the value itself.
     Unset,
 }
+
+/// Messages a second by domain.
+pub type DomainRates = BTreeMap<String, PerSecond>;
 
 /// As TOML writes it; `Unset` has no TOML form and reads `(not set)`.
 impl fmt::Display for Value {
@@ -22,6 +33,15 @@ impl fmt::Display for Value {
             Value::Integer(n) => n.fmt(f),
             Value::Boolean(b) => b.fmt(f),
             Value::Text(text) => toml::Value::String(text.clone()).fmt(f),
+            Value::Rate(rate) => rate.map_or(0.0, PerSecond::as_f64).fmt(f),
+            Value::DomainRates(rates) if rates.is_empty() => f.write_str("{}"),
+            Value::DomainRates(rates) => {
+                for (i, (domain, rate)) in rates.iter().enumerate() {
+                    let domain = toml::Value::String(domain.clone());
+                    write!(f, "{}{domain} = {rate}", if i == 0 { "{ " } else { ", " })?;
+                }
+                f.write_str(" }")
+            }
             Value::Unset => f.write_str("(not set)"),
         }
     }
@@ -34,6 +54,8 @@ impl Value {
             Value::Integer(n) => (*n).into(),
             Value::Boolean(b) => (*b).into(),
             Value::Text(text) => text.as_str().into(),
+            Value::Rate(rate) => rate.map_or(0.0, PerSecond::as_f64).into(),
+            Value::DomainRates(rates) => rates.iter().map(|(d, rate)| (d.clone(), rate.as_f64())).collect(),
             Value::Unset => serde_json::Value::Null,
         }
     }
@@ -47,6 +69,8 @@ pub enum Kind {
     Text,
     /// A number, or a word that stands for finding it.
     IntegerOrWord,
+    Rate,
+    DomainRates,
 }
 
 impl Kind {
@@ -64,6 +88,8 @@ impl Kind {
                 Ok(Value::Text(text.to_owned()))
             }
             Kind::IntegerOrWord => integer(text, 10).map(Value::Integer),
+            Kind::Rate => rate(text).map(Value::Rate),
+            Kind::DomainRates => domain_rates(text).map(Value::DomainRates),
         }
     }
 
@@ -73,7 +99,44 @@ impl Kind {
             Kind::Boolean => "true or false",
             Kind::Text => "string",
             Kind::IntegerOrWord => "integer or string",
+            Kind::Rate => "messages a second, from 0.001 to 1000000, or 0 for no limit",
+            Kind::DomainRates => "a table of domains, each with its messages a second",
         }
+    }
+}
+
+/// Reads messages a second, 0 for no limit.
+pub(super) fn rate(text: &str) -> Result<Option<PerSecond>, String> {
+    match text.parse::<f64>() {
+        Ok(0.0) => Ok(None),
+        _ => text.parse().map(Some).map_err(|e: PerSecondError| e.to_string()),
+    }
+}
+
+/// Reads `gmail.com=20,example.org=0.5`.
+fn domain_rates(text: &str) -> Result<DomainRates, String> {
+    let mut rates = DomainRates::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (domain, per_second) =
+            part.split_once('=').ok_or_else(|| format!("{part:?} is no DOMAIN=RATE, as in gmail.com=20"))?;
+        put_domain_rate(&mut rates, domain.trim(), rate(per_second.trim())?)?;
+    }
+    Ok(rates)
+}
+
+/// Takes one line of a table of rates; the error is what is wrong with it.
+pub(super) fn put_domain_rate(
+    rates: &mut DomainRates,
+    domain: &str,
+    rate: Option<PerSecond>,
+) -> Result<(), String> {
+    check_domain_only(domain).map_err(|reason| format!("{domain:?} is no domain: {reason}"))?;
+    let Some(rate) = rate else {
+        return Err(format!("{domain} has the rate 0: leave the line out where there is no limit"));
+    };
+    match rates.insert(domain.to_ascii_lowercase(), rate) {
+        None => Ok(()),
+        Some(_) => Err(format!("{domain} is there twice")),
     }
 }
 
@@ -241,6 +304,8 @@ impl Setting {
             Value::Integer(_) => matches!(self.kind, Kind::Integer | Kind::IntegerOrWord),
             Value::Boolean(_) => self.kind == Kind::Boolean,
             Value::Text(_) => matches!(self.kind, Kind::Text | Kind::IntegerOrWord),
+            Value::Rate(_) => self.kind == Kind::Rate,
+            Value::DomainRates(_) => self.kind == Kind::DomainRates,
             Value::Unset => self.default == Value::Unset,
         };
         if !kind_is_right {
@@ -348,6 +413,44 @@ impl<T: Field> Field for Option<T> {
         match value {
             Value::Unset => None,
             value => Some(T::from_value(value)),
+        }
+    }
+}
+
+/// 0 is written for no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rate(pub Option<PerSecond>);
+
+impl Field for Rate {
+    type Const = Rate;
+    const KIND: Kind = Kind::Rate;
+    fn from_const(default: Rate) -> Self {
+        default
+    }
+    fn to_value(&self) -> Value {
+        Value::Rate(self.0)
+    }
+    fn from_value(value: &Value) -> Self {
+        match value {
+            Value::Rate(rate) => Rate(*rate),
+            other => panic!("unchecked value {other:?} for a rate"),
+        }
+    }
+}
+
+impl Field for DomainRates {
+    type Const = ();
+    const KIND: Kind = Kind::DomainRates;
+    fn from_const((): ()) -> Self {
+        DomainRates::new()
+    }
+    fn to_value(&self) -> Value {
+        Value::DomainRates(self.clone())
+    }
+    fn from_value(value: &Value) -> Self {
+        match value {
+            Value::DomainRates(rates) => rates.clone(),
+            other => panic!("unchecked value {other:?} for rates by domain"),
         }
     }
 }

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::Connections;
+use crate::pressure::per_second::PerSecond;
 use crate::runner::JobProgress;
 use crate::spool::{DirSpool, JobState, Outcome, SpoolError, Standstill};
 
@@ -38,6 +39,16 @@ pub enum Request {
     },
     Cancel {
         job: String,
+    },
+    /// Messages a second from now on, at most; null: no limit.
+    Rate {
+        job: String,
+        messages_per_second: Option<PerSecond>,
+    },
+    /// The hours in which it is sent from now on; none: always.
+    Window {
+        job: String,
+        windows: Vec<String>,
     },
     Remove {
         job: String,
@@ -88,6 +99,9 @@ pub struct JobCounts {
     pub progress: JobProgress,
     /// Something of it is in hand or due.
     pub under_way: bool,
+    /// Something waits for a rate: it moves slowly, or not for a while.
+    #[serde(default)]
+    pub waits_for_rate: bool,
     /// Why the run leaves it alone, where it does.
     #[serde(default)]
     pub left_alone: Option<String>,

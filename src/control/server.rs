@@ -19,8 +19,9 @@ use super::protocol::{AllPaused, JobCounts, REQUEST_BYTES_MAX, Reply, Request};
 use super::socket::Listening;
 use super::status::Status;
 use crate::clock::{self, Micros};
+use crate::pressure::window::Windows;
 use crate::runner::{RunEnded, RunHandle, RunStatus};
-use crate::spool::{Change, DirSpool, JobId, JobState, Requested, SpoolError, Standstill};
+use crate::spool::{Change, DirSpool, JobId, JobState, Pacing, Requested, SpoolError, Standstill};
 
 /// How long a request may take to arrive: a connection that stays silent must not keep others out.
 const REQUEST_WAIT: Duration = Duration::from_secs(2);
@@ -218,6 +219,13 @@ impl Desk {
                 self.change(job.parse()?, Change::Resume { accept_refusals }).await
             }
             Request::Cancel { job } => self.change(job.parse()?, Change::Cancel).await,
+            Request::Rate { job, messages_per_second } => {
+                self.pace(job.parse()?, Pacing::Rate(messages_per_second)).await
+            }
+            Request::Window { job, windows } => {
+                Windows::parse(&windows).map_err(|e| Trouble::BadRequest(e.to_string()))?;
+                self.pace(job.parse()?, Pacing::Windows(windows)).await
+            }
             Request::Remove { job } => {
                 let job: JobId = job.parse()?;
                 ok(blocking(move || spool.remove(&job)).await?)
@@ -257,6 +265,15 @@ impl Desk {
         }
         let known: Vec<String> = mtas.into_iter().map(|mta| mta.name).collect();
         Err(Trouble::NoSuchMta { name: name.to_owned(), known: known.join(", ") })
+    }
+
+    /// Gives a job another rate or window: durable, and the run is told.
+    async fn pace(&self, job: JobId, pacing: Pacing) -> Result<Reply, Trouble> {
+        let (spool, id) = (self.spool.clone(), job.clone());
+        blocking(move || spool.set_pacing(&id, &pacing)).await?;
+        self.nudge().await;
+        let spool = self.spool.clone();
+        ok(blocking(move || spool.view(&job)).await?)
     }
 
     /// Tells the run to look at the spool again; one that ends lets go of everything anyway.
@@ -301,6 +318,7 @@ impl Desk {
             state: state.as_str().to_owned(),
             progress: progress.counts,
             under_way: progress.under_way,
+            waits_for_rate: run.waits_for_rate,
             left_alone,
             standstill,
             note: run.progress.note,

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{self, Micros};
 use crate::infeed::MtaState;
+use crate::pressure::per_second::PerSecond;
+use crate::pressure::window::Windows;
 use crate::runner::RunStatus;
 use crate::spool::{DirSpool, JobState, JobView, Outcome, SpoolError};
 
@@ -33,6 +35,9 @@ pub struct Status {
     /// What holds things up, in words.
     pub note: Option<String>,
     pub mtas: Vec<MtaLine>,
+    /// Domains that have a rate.
+    #[serde(default)]
+    pub domains: Vec<DomainLine>,
     /// Active jobs, those with the most left first.
     pub active: Vec<JobLine>,
     /// Paused jobs, and why.
@@ -95,6 +100,9 @@ pub struct MtaLine {
     /// Why so many may, where that is found by itself.
     #[serde(default)]
     pub connections_why: Option<String>,
+    /// Messages a second that it may take at most.
+    #[serde(default)]
+    pub messages_per_second: Option<PerSecond>,
     pub accepted: u64,
     pub refused: u64,
     pub deferred: u64,
@@ -102,6 +110,15 @@ pub struct MtaLine {
     pub rate_10_s: f64,
     pub last_success_us: Option<Micros>,
     pub last_error: Option<String>,
+}
+
+/// One domain that has a rate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DomainLine {
+    pub domain: String,
+    pub messages_per_second: PerSecond,
+    /// Recipients in hand who wait for it.
+    pub waiting: u64,
 }
 
 /// One active job.
@@ -113,6 +130,18 @@ pub struct JobLine {
     pub refused: u64,
     pub deferred: u64,
     pub pending: u64,
+    /// Messages a second that it may send at most.
+    #[serde(default)]
+    pub messages_per_second: Option<PerSecond>,
+    /// It waits for that just now.
+    #[serde(default)]
+    pub waits_for_rate: bool,
+    /// The hours in which it may be sent.
+    #[serde(default)]
+    pub windows: Vec<String>,
+    /// Why nothing of it goes at this hour.
+    #[serde(default)]
+    pub waits_for_window: Option<String>,
 }
 
 /// Something that stands still, and why.
@@ -164,6 +193,7 @@ impl Status {
             in_flight: 0,
             note: None,
             mtas: Vec::new(),
+            domains: Vec::new(),
             active: Vec::new(),
             paused: Vec::new(),
             left_alone: Vec::new(),
@@ -221,8 +251,17 @@ impl Status {
             *slot = Some(slot.map_or(due_us, |earliest| earliest.min(due_us)));
         }
         backlog.due += view.counts.unfinished().saturating_sub(later);
+        let windows = view.standing.windows(&view.meta);
+        let waits_for_window = match Windows::parse(windows) {
+            Ok(windows) => windows.why_shut(now),
+            Err(e) => Some(format!("its window can't be read: {e}")),
+        };
         self.active.push(JobLine {
             job,
+            messages_per_second: view.standing.rate(&view.meta),
+            waits_for_rate: false,
+            windows: windows.to_vec(),
+            waits_for_window,
             recipients: view.meta.recipients,
             accepted: of(Outcome::Accepted),
             refused: of(Outcome::Refused),
@@ -261,6 +300,7 @@ impl Status {
                 established: mta.status.as_ref().map_or(0, |s| s.established),
                 connections: mta.connections,
                 connections_why: mta.connections_why.clone(),
+                messages_per_second: mta.messages_per_second,
                 accepted: mta.accepted,
                 refused: mta.refused,
                 deferred: mta.deferred,
@@ -269,6 +309,18 @@ impl Status {
                 last_success_us: mta.status.as_ref().and_then(|s| s.last_success),
                 last_error: mta.status.as_ref().and_then(|s| s.last_error.clone()),
             });
+        }
+        for domain in &run.domains {
+            self.domains.push(DomainLine {
+                domain: domain.domain.clone(),
+                messages_per_second: domain.messages_per_second,
+                waiting: domain.waiting,
+            });
+        }
+        for (job, _, waits) in &run.limited_jobs {
+            if let Some(line) = self.active.iter_mut().find(|line| line.job == job.as_str()) {
+                line.waits_for_rate |= waits;
+            }
         }
         for (job, reason) in &run.left_alone {
             let (job, reason) = (job.to_string(), reason.clone());
@@ -286,6 +338,16 @@ impl Status {
         self.in_flight += other.in_flight;
         self.note = self.note.take().or(other.note);
         self.mtas.extend(other.mtas);
+        for theirs in other.domains {
+            match self.domains.iter_mut().find(|ours| ours.domain == theirs.domain) {
+                Some(ours) => ours.waiting += theirs.waiting,
+                None => self.domains.push(theirs),
+            }
+        }
+        for theirs in other.active.into_iter().filter(|line| line.waits_for_rate) {
+            let ours = self.active.iter_mut().find(|line| line.job == theirs.job);
+            ours.into_iter().for_each(|line| line.waits_for_rate = true);
+        }
         self.left_alone.extend(other.left_alone);
         for theirs in other.owners.into_iter().filter(|o| o.command.is_some()) {
             if let Some(ours) = self.owners.iter_mut().find(|o| o.slices == theirs.slices) {

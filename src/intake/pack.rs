@@ -367,6 +367,8 @@ fn describe(jobs: &[PackedJob], settings: &PackSettings, duplicates_dropped: u64
         first: None,
         test_to: None,
         literal: false,
+        messages_per_second: None,
+        windows: Vec::new(),
         pack: None,
         priority: settings.priority,
         // what only the spool knows, and fills in

@@ -24,6 +24,7 @@ pub use survey::{Domain, Sample, Survey, survey};
 use super::{Format, IntakeError, ListFingerprint, RecipientReader, Rejects, SuppressionList};
 use crate::clock::Micros;
 use crate::message::{CompileOptions, Template, check_address};
+use crate::pressure::per_second::PerSecond;
 use crate::spool::id::hex;
 use crate::spool::submission::Begin;
 use crate::spool::{DirSpool, JobId, JobMeta, JobState, OnDoubt, Submission};
@@ -65,6 +66,10 @@ pub struct SubmitRequest {
     /// Left-over placeholders are meant literally.
     pub allow_placeholders: bool,
     pub suppress: Option<PathBuf>,
+    /// Messages a second, at most.
+    pub messages_per_second: Option<PerSecond>,
+    /// The hours in which it may be sent; always, if none.
+    pub windows: Vec<String>,
     /// Where bad lines go; beside the list without.
     pub rejects: Option<PathBuf>,
     /// One bad line refuses all.
@@ -274,6 +279,8 @@ fn describe(
         first: request.first,
         test_to: request.test_to.clone(),
         literal: request.allow_placeholders,
+        messages_per_second: request.messages_per_second,
+        windows: request.windows.clone(),
         priority: request.priority,
         pack: None,
         fingerprint,

@@ -1,8 +1,17 @@
-//! Everything that decides how many connections infeed into an MTA, and how fast.
+//! Everything that decides how many connections infeed into an MTA, how fast, and when.
 //!
-//! `law` finds the smallest number of connections that keeps the MTA busy (`connections = "auto"`).
-//! What it guarantees: it is pure (counts and times in, a decision out; no clock, no I/O, no chance), it
-//! never decides on fewer than `connections_min` connections or more than `connections_max`, and it has no
-//! errors to return. How it decides is in docs/pressure.md.
+//! | file | is |
+//! | --- | --- |
+//! | `law` | the smallest number of connections that keeps the MTA busy (`connections = "auto"`) |
+//! | `rate` | a limit of messages a second, smooth, changed at any time |
+//! | `per_second` | the number of it, as people write it |
+//! | `window` | the hours in which a job may be sent |
+//!
+//! All pure: counts and times in, decisions out; no clock, no I/O, no chance. The law never decides on
+//! fewer than `connections_min` connections or more than `connections_max`; how it decides is in
+//! docs/pressure.md. Errors: those of reading a number or a window that people wrote.
 
 pub mod law;
+pub mod per_second;
+pub mod rate;
+pub mod window;

@@ -2,9 +2,10 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{MtaConfig, ProgressSnapshot, RetryPolicy};
+use super::{DomainRates, MtaConfig, ProgressSnapshot, RetryPolicy};
 use crate::config::Connections;
 use crate::infeed::{MtaStatus, StreakLimits};
+use crate::pressure::per_second::PerSecond;
 use crate::spool::JobId;
 
 /// One wish; where there is an answer, it goes to the sender that it carries.
@@ -21,6 +22,7 @@ pub enum RunCommand {
     /// The setting that an MTA complained of was changed: call on it again. Every one without a name;
     /// the answer: how many were paused.
     ResumeMta(Option<String>, oneshot::Sender<usize>),
+    /// So many connections to one MTA, or to each; the answer: how many MTAs it is.
     SetConnections(Option<String>, Connections, oneshot::Sender<usize>),
     /// Go on with other settings.
     Reload(Box<Reload>, oneshot::Sender<()>),
@@ -95,6 +97,7 @@ impl RunHandle {
 #[derive(Debug, Clone)]
 pub struct Reload {
     pub mtas: Vec<MtaConfig>,
+    pub domain_rates: DomainRates,
     pub retry: RetryPolicy,
     pub breaker: StreakLimits,
 }
@@ -114,6 +117,21 @@ pub struct RunStatus {
     pub in_flight_by_job: Vec<(JobId, usize)>,
     /// Jobs that are left alone, with the reason.
     pub left_alone: Vec<(JobId, String)>,
+    /// Domains that have a rate.
+    pub domains: Vec<DomainRunStatus>,
+    /// Jobs in hand that have a rate, and whether they wait for it now.
+    pub limited_jobs: Vec<(JobId, PerSecond, bool)>,
+    /// Infeeds wait for a rate.
+    pub waits_for_rate: bool,
+}
+
+/// A domain that has a rate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DomainRunStatus {
+    pub domain: String,
+    pub messages_per_second: PerSecond,
+    /// Recipients in hand who wait for it.
+    pub waiting: u64,
 }
 
 impl RunStatus {
@@ -142,6 +160,8 @@ pub struct MtaRunStatus {
     pub connections: usize,
     /// Why so many, where that is found by itself.
     pub connections_why: Option<String>,
+    /// Transactions a second that it may take now.
+    pub messages_per_second: Option<PerSecond>,
     /// `None`: there was nothing for it yet.
     pub status: Option<MtaStatus>,
     pub accepted: u64,

@@ -58,9 +58,13 @@ pub async fn drain_owned<O: Owner>(
         progress: progress.clone(),
         ready: Notify::new(),
         feed: Notify::new(),
+        timer: Notify::new(),
         nudged: AtomicBool::new(false),
         over: watch::Sender::new(false),
     });
+    supply.set_domain_rates(&config.domain_rates);
+    let mut timer = tokio::task::JoinSet::new();
+    timer.spawn(supply.clone().keep_time());
     let mut feeder = Feeder::new(supply.clone(), &config);
     let mut run = Run {
         config: &config,
@@ -73,6 +77,8 @@ pub async fn drain_owned<O: Owner>(
         rate: Rate::default(),
     };
     let ended = run.until_ended(&mut feeder, stop).await;
+    // it holds the supply until it is gone
+    timer.shutdown().await;
     let connections_opened = run.slots.opened;
     let (connections_peak, connections_mean, cuts) = run.slots.connections();
     if let Err(e) = feeder.wind_up().await {
@@ -188,6 +194,9 @@ impl<O: Owner> Run<'_, O> {
         self.rate.read(now, self.progress.snapshot().accepted);
         let (standstill, kept_waiting) = {
             let mut state = self.supply.lock();
+            if state.shut_windows() {
+                self.nudge();
+            }
             (state.standstill, std::mem::take(&mut state.kept_waiting))
         };
         // whoever was ahead of its part looks again: the others may ask no more. And now and then everybody
@@ -258,6 +267,8 @@ impl<O: Owner> Run<'_, O> {
                     (state.retry, state.breaker) = (reload.retry, reload.breaker);
                 }
                 self.slots.reload(reload.mtas);
+                self.supply.mta_rates_changed();
+                self.supply.set_domain_rates(&reload.domain_rates);
                 self.nudge();
                 tell(answer, ());
             }
@@ -274,8 +285,21 @@ impl<O: Owner> Run<'_, O> {
             state.jobs.iter().map(|(id, job)| (id.clone(), job.in_flight)).collect();
         let in_flight = in_flight_by_job.iter().map(|(_, n)| n).sum();
         let left_alone = state.left_alone.iter().map(|(job, why)| (job.clone(), why.clone())).collect();
+        let (domains, limited_jobs) = state.limits_status();
+        let waits_for_rate = state.mtas.iter().any(|turn| turn.wake_at.is_some());
         drop(state);
-        RunStatus { progress, rate_10_s, rate_60_s, mtas, in_flight, in_flight_by_job, left_alone }
+        RunStatus {
+            progress,
+            rate_10_s,
+            rate_60_s,
+            mtas,
+            in_flight,
+            in_flight_by_job,
+            left_alone,
+            domains,
+            limited_jobs,
+            waits_for_rate,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod claim;
 mod finish;
+mod pacing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -12,7 +13,9 @@ use std::time::{Duration, Instant};
 use super::DrainConfig;
 use super::mtas::Target;
 use super::supply::{JobStop, State, Supply};
+use crate::clock::Micros;
 use crate::intake::SuppressionList;
+use crate::pressure::window::Windows;
 use crate::spool::{JobDue, JobId, Owner, SpoolError};
 
 use finish::complete;
@@ -42,6 +45,12 @@ pub(super) struct Feeder<O: Owner> {
     looked_done: BTreeSet<JobId>,
     /// Of them, those that were looked through for retry chunks that are missing: once.
     looked_whole: BTreeSet<JobId>,
+    /// As each job has them, and as they are read.
+    windows: HashMap<JobId, (Vec<String>, Arc<Windows>)>,
+    /// Jobs that wait for their window.
+    shut: BTreeSet<JobId>,
+    /// Jobs of which chunks were put off for a domain's rate, and until when.
+    put_off: BTreeMap<JobId, Micros>,
     scanned: Option<Instant>,
     failing: Option<Instant>,
     /// What the run gave up on.
@@ -62,6 +71,9 @@ impl<O: Owner> Feeder<O> {
             other_target: BTreeSet::new(),
             looked_done: BTreeSet::new(),
             looked_whole: BTreeSet::new(),
+            windows: HashMap::new(),
+            shut: BTreeSet::new(),
+            put_off: BTreeMap::new(),
             scanned: None,
             failing: None,
             failed: None,
@@ -117,6 +129,7 @@ impl<O: Owner> Feeder<O> {
         let claimed = self.claim_more().await;
         self.prime();
         let mut claimed = claimed?;
+        claimed |= self.put_off_limited().await?;
         if !claimed && !self.forever && self.supply.lock().hands.is_empty() {
             // before this is called the end: what has become due since
             self.scan().await?;
@@ -128,7 +141,8 @@ impl<O: Owner> Feeder<O> {
             let state = self.supply.lock();
             let in_flight: usize = state.hands.values().map(|h| h.in_flight).sum();
             let first_reached = state.first_left == Some(0) && in_flight == 0;
-            first_reached || (!claimed && state.hands.is_empty() && state.finished.is_empty())
+            let idle = !claimed && state.hands.is_empty() && state.finished.is_empty();
+            first_reached || (idle && self.put_off.is_empty())
         };
         Ok(done)
     }
@@ -149,6 +163,9 @@ impl<O: Owner> Feeder<O> {
             state.met.retain(|id, _| active.contains(id));
             state.claimed_last.retain(|id, _| active.contains(id));
             self.suppress.retain(|id, _| active.contains(id));
+            self.windows.retain(|id, _| active.contains(id));
+            self.shut.retain(|id| active.contains(id));
+            self.put_off.retain(|id, _| active.contains(id));
             state.unreadable.retain(|id, _| active.contains(id));
             state.unreadable.extend(self.supply.owner.unreadable());
             let State { left_alone, unreadable, .. } = &mut *state;
@@ -165,6 +182,9 @@ impl<O: Owner> Feeder<O> {
             let target = Target::of(&job.job, &job.meta, &self.real_into_sink, self.addresses_are_meant);
             if !self.supply.lock().is_served(&target) {
                 self.not_ours(&job, &target).await?;
+                continue;
+            }
+            if !self.pace(&job).await? {
                 continue;
             }
             if let Some(run) = self.supply.lock().jobs.get_mut(&job.job) {

@@ -86,6 +86,11 @@ impl Hand {
         self.put_back(indices);
     }
 
+    /// Who [`Hand::take_alone`] would give.
+    pub fn alone(&self) -> Option<u16> {
+        if self.in_flight > 0 { None } else { self.alone.front().copied() }
+    }
+
     /// The next recipient of a solo chunk; nobody while one is in flight.
     pub fn take_alone(&mut self) -> Option<u16> {
         if self.in_flight > 0 {

@@ -20,6 +20,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use rustc_hash::FxHashMap;
 
+use crate::pressure::rate::Moment;
 use crate::spool::{DomainKey, Waiting};
 
 /// What a domain may have beyond its share: less than the 5 points that are promised, since weights are
@@ -59,6 +60,10 @@ pub(super) struct Mixer {
     short: bool,
     /// Recipients until weights are made anew.
     replan_in: u64,
+    /// Lanes whose domains wait for a rate, and until when; they have no turn.
+    parked: Vec<(Moment, DomainKey)>,
+    /// Recipients in them.
+    aside: u64,
 }
 
 #[derive(Debug, Default)]
@@ -73,17 +78,20 @@ struct Lane {
     weight: f64,
     /// Its next turn, in recipients of a lane of weight 1.
     turn: u64,
+    /// Waits for a rate.
+    parked: bool,
 }
 
 /// Recipients of one chunk by lane; `None` is the rest.
 pub(super) type Lanes = Vec<(Option<DomainKey>, Vec<u16>)>;
 
 /// Sorts the recipients of a chunk into lanes; `piece_max` is what one transaction takes at most,
-/// `is_elsewhere` says whether other chunks hold a domain too.
+/// `is_elsewhere` says whether other chunks hold a domain too, `is_limited` whether it has a rate of its own.
 pub(super) fn lanes_of<'a>(
     recipients: impl Iterator<Item = (u16, &'a str)>,
     piece_max: usize,
     is_elsewhere: impl Fn(DomainKey) -> bool,
+    is_limited: impl Fn(DomainKey) -> bool,
 ) -> Lanes {
     assert!(piece_max > 0, "a transaction of no recipients");
     let mut domains: Vec<(DomainKey, Vec<u16>)> = Vec::new();
@@ -102,7 +110,10 @@ pub(super) fn lanes_of<'a>(
     let mut lanes = Lanes::new();
     let mut rest: Vec<Vec<u16>> = Vec::new();
     for (key, mut members) in domains {
-        if members.len() >= lane_min || (piece_max == 1 && is_elsewhere(key)) {
+        if is_limited(key) {
+            // nobody else may wait with it
+            lanes.push((Some(key), members));
+        } else if members.len() >= lane_min || (piece_max == 1 && is_elsewhere(key)) {
             // left-overs of several domains share a transaction
             let whole = members.len() - members.len() % piece_max;
             rest.push(members.split_off(whole));
@@ -160,6 +171,7 @@ impl Mixer {
             }
             let n = indices.len() as u64;
             lane.queued += n;
+            self.aside += if lane.parked { n } else { 0 };
             lane.stock.push_back((handle, indices.into()));
             self.queued += n;
             self.in_lanes += n;
@@ -176,18 +188,118 @@ impl Mixer {
 
     /// The next transaction's recipients, at most `max` of one chunk.
     pub fn take(&mut self, max: usize) -> Option<(u32, Vec<u16>)> {
+        self.take_where(max, |_| None).map(|(handle, indices, _)| (handle, indices))
+    }
+
+    /// The same where domains may have to wait, as `until` says: those are passed over. With the lane that they
+    /// are of.
+    pub fn take_allowed(
+        &mut self,
+        max: usize,
+        now: Moment,
+        until: impl FnMut(DomainKey) -> Option<Moment>,
+    ) -> Option<(u32, Vec<u16>, Option<DomainKey>)> {
+        self.unpark(now);
+        self.take_where(max, until)
+    }
+
+    /// Until when whoever waits for a rate has to.
+    pub fn waits_until(&self) -> Option<Moment> {
+        self.parked.iter().map(|(until, _)| *until).min()
+    }
+
+    /// Recipients that a claim of more has to look at: those that wait for a rate are no reason to leave the
+    /// others in the spool, as long as there are others.
+    pub fn at_hand(&self) -> u64 {
+        self.queued - if self.others_wait() { self.aside } else { 0 }
+    }
+
+    /// Recipients of a chunk that wait for a rate, by chunk and domain.
+    pub fn aside_by_chunk(&self) -> FxHashMap<u32, Vec<(DomainKey, Vec<u16>)>> {
+        let mut by_chunk: FxHashMap<u32, Vec<(DomainKey, Vec<u16>)>> = FxHashMap::default();
+        for (_, key) in &self.parked {
+            for (handle, indices) in self.lanes.get(&Some(*key)).iter().flat_map(|lane| &lane.stock) {
+                by_chunk.entry(*handle).or_default().push((*key, indices.iter().copied().collect()));
+            }
+        }
+        by_chunk
+    }
+
+    /// Recipients in hand by the domain of their lane.
+    pub fn queued_by_domain(&self) -> impl Iterator<Item = (DomainKey, u64)> + '_ {
+        self.lanes.iter().filter_map(|(key, lane)| Some(((*key)?, lane.queued)))
+    }
+
+    /// Takes all out that waits, by chunk.
+    pub fn drain(&mut self) -> Vec<(u32, Vec<u16>)> {
+        let mut all: FxHashMap<u32, Vec<u16>> = FxHashMap::default();
+        let lanes = std::mem::take(&mut self.lanes);
+        let stocks = lanes.into_values().flat_map(|lane| lane.stock).chain(std::mem::take(&mut self.again));
+        for (handle, indices) in stocks {
+            all.entry(handle).or_default().extend(indices);
+        }
+        self.turns.clear();
+        self.parked.clear();
+        (self.queued, self.in_lanes, self.aside) = (0, 0, 0);
+        let mut all: Vec<_> = all.into_iter().collect();
+        all.iter_mut().for_each(|(_, indices)| indices.sort_unstable());
+        all.sort_unstable();
+        all
+    }
+
+    /// Nobody waits for a rate any more, or it may have been changed.
+    pub fn unpark_all(&mut self) {
+        self.unpark(Moment(u64::MAX));
+    }
+
+    fn unpark(&mut self, now: Moment) {
+        for i in (0..self.parked.len()).rev() {
+            let (until, key) = self.parked[i];
+            if until > now {
+                continue;
+            }
+            self.parked.swap_remove(i);
+            let Some(lane) = self.lanes.get_mut(&Some(key)) else { panic!("a parked lane that isn't there") };
+            lane.parked = false;
+            self.aside -= lane.queued;
+            // nothing is made up for
+            lane.turn = lane.turn.max(self.now);
+            self.turns.push(Reverse((lane.turn, Some(key))));
+        }
+    }
+
+    /// Whether the spool has recipients of this job who don't wait for the rates that those in hand wait for.
+    fn others_wait(&self) -> bool {
+        let known = |(_, key): &(Moment, DomainKey)| self.by_domain.get(key).copied().unwrap_or(0);
+        self.waiting.recipients > self.parked.iter().map(known).sum::<u64>()
+    }
+
+    fn take_where(
+        &mut self,
+        max: usize,
+        mut until: impl FnMut(DomainKey) -> Option<Moment>,
+    ) -> Option<(u32, Vec<u16>, Option<DomainKey>)> {
         if let Some((handle, indices)) = self.again.front_mut() {
             let taken = (*handle, indices.drain(..max.min(indices.len())).collect::<Vec<_>>());
             if indices.is_empty() {
                 self.again.pop_front();
             }
             self.queued -= taken.1.len() as u64;
-            return Some(taken);
+            return Some((taken.0, taken.1, None));
         }
         if self.replan_in == 0 {
             self.replan();
         }
-        let Reverse((turn, key)) = self.turns.pop()?;
+        let (turn, key) = loop {
+            let Reverse((turn, key)) = self.turns.pop()?;
+            let Some(until) = key.and_then(&mut until) else { break (turn, key) };
+            let Some((lane, key)) = self.lanes.get_mut(&key).zip(key) else {
+                panic!("a turn without a lane")
+            };
+            lane.parked = true;
+            self.aside += lane.queued;
+            self.parked.push((until, key));
+        };
         let Some(lane) = self.lanes.get_mut(&key) else { panic!("a turn without a lane") };
         let Some((handle, indices)) = lane.stock.front_mut() else { panic!("a turn of an empty lane") };
         let taken = (*handle, indices.drain(..max.min(indices.len())).collect::<Vec<_>>());
@@ -207,7 +319,7 @@ impl Mixer {
             // those that are left share its turns only as far as their bounds allow
             self.replan_in = self.replan_in.min(REPLAN_EMPTIED);
         }
-        Some(taken)
+        Some((taken.0, taken.1, key))
     }
 
     /// Recipients go out again, before all others.
@@ -227,8 +339,17 @@ impl Mixer {
         }
         self.in_lanes = self.lanes.values().map(|l| l.queued).sum();
         self.queued = self.in_lanes + len(&self.again);
-        let lanes = &self.lanes;
+        let lanes = &mut self.lanes;
         self.turns.retain(|Reverse((_, key))| lanes.get(key).is_some_and(|l| l.queued > 0));
+        self.parked.retain(|(_, key)| match lanes.get_mut(&Some(*key)) {
+            Some(lane) if lane.queued > 0 => true,
+            Some(lane) => {
+                lane.parked = false;
+                false
+            }
+            None => false,
+        });
+        self.aside = self.lanes.values().filter(|l| l.parked).map(|l| l.queued).sum();
         self.replan();
     }
 
@@ -269,6 +390,9 @@ impl Mixer {
         self.short = false;
         self.lanes.retain(|_, lane| lane.queued > 0);
         let shares = self.shares();
+        // what waits for a rate is as good as not there, as long as there is something else to claim
+        let set_aside = self.aside > 0 && self.others_wait();
+        let counts = |lane: &Lane| !(set_aside && lane.parked);
         let mut bounded: Vec<(f64, f64)> = Vec::with_capacity(self.lanes.len());
         for (key, lane) in &mut self.lanes {
             lane.share = match key {
@@ -281,18 +405,22 @@ impl Mixer {
             lane.bound = if key.is_some() { lane.share + MARGIN } else { 1.0 };
             if let Some(domain) = key {
                 self.short |= self.by_domain.contains_key(domain) && is_short(lane.share, lane.queued);
-                bounded.push((lane.bound, lane.queued as f64));
+                if counts(lane) {
+                    bounded.push((lane.bound, lane.queued as f64));
+                }
             }
         }
-        self.runway = runway(self.in_lanes as f64, &bounded);
+        let at_hand = self.in_lanes - if set_aside { self.aside } else { 0 };
+        self.runway = runway(at_hand as f64, &bounded);
         // one that has less in hand than its share goes as if it had that: more of it is to come; and
         // small ones go a little faster, so that chunks end. With nothing to come, all end together
         let head_start = HEAD_START * self.waiting.recipients as f64 / shares.all;
         let in_lanes = self.in_lanes as f64;
         let wish = |lane: &Lane| (lane.queued as f64).max(lane.share * in_lanes) + head_start;
-        let all: f64 = self.lanes.values().map(wish).sum();
+        let all: f64 = self.lanes.values().filter(|l| counts(l)).map(wish).sum();
         bounded.clear();
-        bounded.extend(self.lanes.iter().filter(|l| l.0.is_some()).map(|(_, l)| (l.bound, wish(l))));
+        let lanes = self.lanes.iter().filter(|l| l.0.is_some() && counts(l.1));
+        bounded.extend(lanes.map(|(_, l)| (l.bound, wish(l))));
         let pace = runway(all, &bounded).max(1.0);
         for lane in self.lanes.values_mut() {
             lane.weight = (wish(lane) / pace).min(lane.bound).max(WEIGHT_MIN);

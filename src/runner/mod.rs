@@ -19,6 +19,7 @@
 //! | `settle` | what a result means for the recipient, the job and the chunk |
 //! | `hand` | one chunk in hand |
 //! | `line`, `mixing`, `room` | pure: jobs in turn; domains mixed; how much is in hand |
+//! | `limits` | who waits for a rate, and the one timer that wakes |
 //! | `pack` | what makes the messages: one template, or one for each member of a pack |
 //! | `retry`, `rate` | pure: when to try again |
 //!
@@ -39,6 +40,7 @@ mod command;
 mod drain;
 mod feeder;
 mod hand;
+mod limits;
 mod line;
 mod mixing;
 mod mtas;
@@ -54,9 +56,11 @@ mod supply;
 mod xverp;
 
 pub use command::{
-    JobProgress, JobUnderWay, MtaRunStatus, Reload, RunCommand, RunEnded, RunHandle, RunStatus,
+    DomainRunStatus, JobProgress, JobUnderWay, MtaRunStatus, Reload, RunCommand, RunEnded, RunHandle,
+    RunStatus,
 };
 pub use drain::{drain, drain_owned};
+pub use limits::DomainRates;
 pub use mtas::MtaConfig;
 pub use retry::RetryPolicy;
 pub use room::{FIRST_HANDS_MAX, HANDS_BYTES_MAX, HANDS_MAX, HANDS_PER_JOB_MAX};
@@ -78,6 +82,8 @@ pub struct DrainConfig {
     /// When the refusal breaker trips.
     pub breaker: StreakLimits,
     pub retry: RetryPolicy,
+    /// Transactions a second for recipients of these domains.
+    pub domain_rates: DomainRates,
     /// How long transactions in flight may take once a stop was asked for.
     pub shutdown_grace: Duration,
     /// Wait for more when nothing is due, and for MTAs and disks to come back: a daemon.
@@ -96,6 +102,7 @@ impl DrainConfig {
             addresses_are_meant: false,
             breaker: StreakLimits::default(),
             retry: RetryPolicy::default(),
+            domain_rates: DomainRates::new(),
             shutdown_grace: Duration::from_secs(30),
             forever: false,
         }

@@ -8,9 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::supply::{State, Supply};
 use crate::config::Connections;
 use crate::infeed::{Capabilities, InfeedConfig, NoRecord, RcptResult, Settlement, Transaction, Work};
+use crate::pressure::per_second::PerSecond;
+use crate::pressure::rate::{Limiter, Moment};
 use crate::spool::{JobId, JobMeta, Owner, PRIORITY_MAX};
 
 /// One MTA of a run.
@@ -29,6 +33,8 @@ pub struct MtaConfig {
     /// Messages that its queue may hold; `auto` keeps it below.
     pub queue_target: u64,
     pub infeed: InfeedConfig,
+    /// Transactions a second, at most.
+    pub messages_per_second: Option<PerSecond>,
     /// How long a drain waits for it while it has not answered in this run.
     pub wait_first: Duration,
     /// How long a drain waits for it once it was there and is gone, or holds.
@@ -48,6 +54,7 @@ impl MtaConfig {
             connections_max: 64,
             queue_target: 2_000,
             infeed,
+            messages_per_second: None,
             wait_first: Duration::from_secs(15),
             wait: Duration::from_secs(300),
             pause_probe: Duration::from_secs(300),
@@ -165,6 +172,10 @@ pub(super) struct Mta {
     pub sink: bool,
     pub recipients_max: usize,
     pub counts: MtaCounts,
+    /// What its settings let it take in a second, as the bits of an `f64`; 0: no limit.
+    rate: AtomicU64,
+    /// One of its infeeds is to look again: something may have come to be allowed.
+    pub paced: Notify,
     /// It met us without XVERP, or has lost it since.
     no_xverp: AtomicBool,
 }
@@ -187,8 +198,20 @@ impl Mta {
             sink: config.sink,
             recipients_max: config.infeed.recipients_per_transaction_max.max(1),
             counts: MtaCounts::default(),
+            rate: AtomicU64::new(rate_bits(config.messages_per_second)),
+            paced: Notify::new(),
             no_xverp: AtomicBool::new(!config.infeed.xverp),
         })
+    }
+
+    /// The settings let it take so many transactions a second from now on.
+    pub fn set_rate(&self, rate: Option<PerSecond>) {
+        self.rate.store(rate_bits(rate), Relaxed);
+    }
+
+    /// Transactions a second that its settings let it take.
+    pub fn rate(&self) -> Option<PerSecond> {
+        PerSecond::new(f64::from_bits(self.rate.load(Relaxed)))
     }
 
     /// What a session found.
@@ -205,6 +228,10 @@ impl Mta {
     }
 }
 
+fn rate_bits(rate: Option<PerSecond>) -> u64 {
+    rate.map_or(0.0, PerSecond::as_f64).to_bits()
+}
+
 /// An MTA's turn among the others.
 #[derive(Debug)]
 pub(super) struct Turn {
@@ -212,6 +239,14 @@ pub(super) struct Turn {
     /// Recipients taken of what may go anywhere, by weight.
     taken: f64,
     asked: Option<Instant>,
+    /// Of its transactions.
+    pub limiter: Limiter,
+    /// What it is fed at most, as pressure found it.
+    pub pace: Option<PerSecond>,
+    /// Some of its infeeds wait for a rate.
+    pub waits: bool,
+    /// When one of them is to be woken.
+    pub wake_at: Option<Moment>,
 }
 
 /// An MTA that hasn't asked for so long takes what it can: it holds nobody back.
@@ -219,7 +254,22 @@ const ASKED_LATELY: Duration = Duration::from_millis(250);
 
 impl Turn {
     pub fn new(mta: Arc<Mta>) -> Self {
-        Self { mta, taken: 0.0, asked: None }
+        let limiter = Limiter::new(mta.rate());
+        Self { mta, taken: 0.0, asked: None, limiter, pace: None, waits: false, wake_at: None }
+    }
+
+    /// Parts are counted anew, rates are not.
+    pub fn succeeded_by(self, mta: Arc<Mta>) -> Self {
+        Self { mta, taken: 0.0, asked: None, ..self }
+    }
+
+    pub fn mta_rate(&self) -> Option<PerSecond> {
+        self.mta.rate()
+    }
+
+    /// It can't take now whatever there is: it holds nobody back.
+    pub fn stands_aside(&mut self) {
+        self.asked = None;
     }
 }
 
@@ -298,6 +348,8 @@ mod tests {
                 sink: false,
                 recipients_max: 1,
                 counts: MtaCounts::default(),
+                rate: AtomicU64::new(0),
+                paced: Notify::new(),
                 no_xverp: AtomicBool::new(false),
             }))
         };

@@ -10,12 +10,14 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 
 use super::hand::Hand;
+use super::limits::{Limits, domain_of, split_limited};
 use super::line::Line;
 use super::mtas::{Mta, Target, may_take, took};
 use super::pack::Rendering;
 use super::room::{Claimant, InHand, JOB_LOW_WATER, LOW_WATER};
 use super::supply::{JobRun, State, Supply};
 use crate::infeed::Dsn;
+use crate::pressure::rate::Moment;
 use crate::spool::{Chunk, JobDue, JobId, JobMeta, Owner};
 
 /// Recipients chosen for one transaction, not yet rendered.
@@ -40,8 +42,13 @@ impl<O: Owner> Supply<O> {
             return None;
         }
         let weighed = if state.weighted && !mta.sink { state.turn_of(mta) } else { None };
-        let State { mtas, line, serials, jobs, groups, hands, kept_waiting, first_left, moment, .. } =
-            &mut *state;
+        let limited = if state.limits.any_mta { state.turn_of(mta) } else { None };
+        let State {
+            mtas, line, serials, jobs, groups, hands, kept_waiting, first_left, moment, limits, ..
+        } = &mut *state;
+        // looked at once, and only where something is limited
+        let mut clock: Option<Moment> = None;
+        let mut until: Option<Moment> = None;
         let anything = weighed.is_none_or(|at| may_take(mtas, at, Instant::now()));
         let mut last = None;
         while let Some(place) = line.next(last) {
@@ -56,13 +63,46 @@ impl<O: Owner> Supply<O> {
                 *kept_waiting = true;
                 continue;
             }
+            if job.limiter.rate().is_some() {
+                let now = *clock.get_or_insert_with(|| limits.now());
+                if let Err(then) = job.limiter.may(now) {
+                    until = Some(until.map_or(then, |earliest| earliest.min(then)));
+                    continue;
+                }
+            }
+            if let Some(turn) = limited.map(|at| &mut mtas[at]) {
+                let now = *clock.get_or_insert_with(|| limits.now());
+                if let Err(then) = turn.limiter.may(now) {
+                    turn.stands_aside();
+                    until = Some(until.map_or(then, |earliest| earliest.min(then)));
+                    break;
+                }
+            }
             let by_mta = xverp && job.leaves_senders_to_mta();
             let max = if by_mta || job.shares_transactions() { recipients_max } else { 1 };
             let left = left.min(job.first_left.unwrap_or(u64::MAX));
             let max = max.min(usize::try_from(left).unwrap_or(usize::MAX));
-            let Some((handle, mut indices)) = job.take(hands, max) else { continue };
+            let taken = if limits.any_domain() {
+                let now = *clock.get_or_insert_with(|| limits.now());
+                job.take_allowed(hands, max, limits, now)
+            } else {
+                job.take(hands, max).ok_or(None)
+            };
+            let (handle, mut indices) = match taken {
+                Ok(taken) => taken,
+                Err(then) => {
+                    until = until.into_iter().chain(then).min();
+                    continue;
+                }
+            };
+            if let Some(now) = clock {
+                job.limiter.take(now);
+                if let Some(at) = limited {
+                    mtas[at].limiter.take(now);
+                }
+            }
             if by_mta && let Some(hand) = hands.get_mut(&handle) {
-                job.part_with_odd_ones(handle, hand, &mut indices);
+                job.part_with_odd_ones(handle, hand, &mut indices, limits);
             }
             job.start = line.served(place, indices.len());
             job.place = None;
@@ -101,6 +141,14 @@ impl<O: Owner> Supply<O> {
             if let Some(left) = first_left {
                 *left -= indices.len() as u64;
             }
+            if clock.is_some() {
+                // whoever waits next looks whether there is more
+                let waits =
+                    mtas.iter_mut().find(|turn| Arc::ptr_eq(&turn.mta, mta)).map(|turn| &mut turn.waits);
+                if waits.is_some_and(std::mem::take) {
+                    mta.paced.notify_one();
+                }
+            }
             return Some(Pick {
                 handle,
                 chunk: hand.chunk.clone(),
@@ -111,6 +159,12 @@ impl<O: Owner> Supply<O> {
                 dsn: job.dsn.clone(),
                 by_mta,
             });
+        }
+        if let Some(until) = until
+            && let Some(at) = state.turn_of(mta)
+            && state.waits(at, until)
+        {
+            self.timer.notify_one();
         }
         None
     }
@@ -130,7 +184,7 @@ impl JobRun {
 
     /// More of it should be in hand, as far as there is any.
     pub fn is_low(&self) -> bool {
-        self.mixer.is_low() || self.mixer.queued() < JOB_LOW_WATER as u64
+        self.mixer.is_low() || self.mixer.at_hand() < JOB_LOW_WATER as u64
     }
 
     /// Something of it is ready.
@@ -159,6 +213,52 @@ impl JobRun {
         hand.taken(indices.len());
         Some((handle, indices))
     }
+
+    /// The same, of domains that need not wait; the others are passed over. If there is nobody else: the moment
+    /// until when they wait.
+    fn take_allowed(
+        &mut self,
+        hands: &mut FxHashMap<u32, Hand>,
+        max: usize,
+        limits: &mut Limits,
+        now: Moment,
+    ) -> Result<(u32, Vec<u16>), Option<Moment>> {
+        let mut until: Option<Moment> = None;
+        for &handle in &self.solo {
+            let Some(hand) = hands.get_mut(&handle) else { continue };
+            let Some(index) = hand.alone() else { continue };
+            let domain = hand.chunk.address(usize::from(index)).ok().map(|a| domain_of(&self.meta, a));
+            if let Some(then) = domain.and_then(|domain| limits.until(domain, now)) {
+                until = Some(until.map_or(then, |earliest| earliest.min(then)));
+            } else if let Some(index) = hand.take_alone() {
+                domain.into_iter().for_each(|domain| limits.took(domain, now));
+                return Ok((handle, vec![index]));
+            }
+        }
+        match self.mixer.take_allowed(max, now, |domain| limits.until(domain, now)) {
+            Some((handle, indices, domain)) => {
+                let Some(hand) = hands.get_mut(&handle) else { panic!("chunk {handle} is not in hand") };
+                hand.taken(indices.len());
+                domain.into_iter().for_each(|domain| limits.took(domain, now));
+                Ok((handle, indices))
+            }
+            None => Err(until.into_iter().chain(self.mixer.waits_until()).min()),
+        }
+    }
+
+    /// Recipients of a chunk go out again: those of limited domains wait for their turn.
+    pub fn put_back(&mut self, handle: u32, chunk: &Chunk, indices: &[u16], limits: &Limits) {
+        if !limits.any_domain() {
+            return self.mixer.put_back(handle, indices);
+        }
+        let (limited, others) = split_limited(limits, &self.meta, chunk, indices);
+        if !limited.is_empty() {
+            self.mixer.add(handle, limited.into_iter().map(|(key, indices)| (Some(key), indices)).collect());
+        }
+        if !others.is_empty() {
+            self.mixer.put_back(handle, &others);
+        }
+    }
 }
 
 impl State {
@@ -179,15 +279,23 @@ impl State {
             }
             *by_job.entry(&hand.job).or_default() += 1;
         }
+        let mut aside_of: HashMap<(usize, u8), usize> = HashMap::new();
+        if self.limits.any_domain() {
+            for run in self.jobs.values() {
+                let aside = run.mixer.queued() - run.mixer.at_hand();
+                *aside_of.entry((run.group, run.meta.priority)).or_default() += aside as usize;
+            }
+        }
+        let aside = |group, priority| aside_of.get(&(group, priority)).copied().unwrap_or(0);
         let claimant = |(d, group): &(JobDue, usize)| {
             let run = self.jobs.get(&d.job);
             let priority = d.meta.priority;
             Claimant {
                 priority,
                 hands: by_job.get(&d.job).copied().unwrap_or(0),
-                queued: run.map_or(0, |run| run.mixer.queued() as usize),
+                queued: run.map_or(0, |run| run.mixer.at_hand() as usize),
                 tier: by_tier.get(&(*group, priority)).copied().unwrap_or_default(),
-                tier_queued: self.groups[*group].queued_of(priority),
+                tier_queued: self.groups[*group].queued_of(priority).saturating_sub(aside(*group, priority)),
                 claimed_last: self.claimed_last.get(&d.job).copied().unwrap_or(0),
             }
         };

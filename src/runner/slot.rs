@@ -116,7 +116,9 @@ impl<O: Owner> Slots<O> {
             slot.rate.read(now, slot.mta.counts.accepted.load(Relaxed));
             let Some(pool) = &mut slot.pool else { continue };
             let status = pool.status();
-            slot.steering.steer(&slot.mta.name, pool, &status, None, now);
+            if let Some(pace) = slot.steering.steer(&slot.mta.name, pool, &status, None, now) {
+                self.supply.set_pace(&slot.mta, pace);
+            }
             let (note, ended) = verdict(&status, &slot.config, slot.begun_us);
             notes.extend(note.map(|n| if several { format!("{}: {n}", slot.mta.name) } else { n }));
             slot.log(&status);
@@ -219,9 +221,14 @@ impl<O: Owner> Slots<O> {
     pub fn reload(&mut self, configs: Vec<MtaConfig>) {
         let mut old: Vec<Slot> = std::mem::take(&mut self.all);
         for config in configs {
-            match old.iter().position(|slot| slot.config == config) {
+            let rate = config.messages_per_second;
+            let is_same =
+                |slot: &Slot| MtaConfig { messages_per_second: rate, ..slot.config.clone() } == config;
+            match old.iter().position(is_same) {
                 Some(at) => {
                     let mut slot = old.swap_remove(at);
+                    slot.mta.set_rate(rate);
+                    slot.config.messages_per_second = rate;
                     slot.set_connections(config.connections);
                     self.all.push(slot);
                 }
@@ -239,6 +246,10 @@ impl<O: Owner> Slots<O> {
     }
 
     pub fn status(&self, now: Instant) -> Vec<MtaRunStatus> {
+        let rates: Vec<_> = {
+            let state = self.supply.lock();
+            state.mtas.iter().map(|turn| (turn.mta.name.clone(), turn.limiter.rate())).collect()
+        };
         let of = |slot: &Slot| {
             let counts = &slot.mta.counts;
             let accepted = counts.accepted.load(Relaxed);
@@ -249,6 +260,10 @@ impl<O: Owner> Slots<O> {
                 sink: slot.mta.sink,
                 connections: slot.steering.connections(),
                 connections_why: slot.steering.why(),
+                messages_per_second: rates
+                    .iter()
+                    .find(|(name, _)| *name == slot.mta.name)
+                    .and_then(|(_, rate)| *rate),
                 status: slot.pool.as_ref().map(Pool::status),
                 accepted,
                 refused: counts.refused.load(Relaxed),

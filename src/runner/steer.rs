@@ -16,6 +16,7 @@ pub(super) struct Steering {
     /// `None`: the number is fixed.
     law: Option<Law>,
     connections: usize,
+    pace_per_s: Option<f64>,
     /// What the law said last of its reasons, and when that was logged.
     said: String,
     account: Account,
@@ -53,6 +54,7 @@ impl Steering {
             asked: Connections::Fixed(1),
             law: None,
             connections: 1,
+            pace_per_s: None,
             said: String::new(),
             account: Account::default(),
         };
@@ -110,7 +112,8 @@ impl Steering {
         self.law.as_ref().map(Law::cuts).unwrap_or_default()
     }
 
-    /// Looks at the pool, and gives it the number of connections that the law wants.
+    /// Looks at the pool, and gives it the number of connections that the law wants; gives the pace that it
+    /// wants, in transactions a second, where that has changed.
     pub fn steer(
         &mut self,
         name: &str,
@@ -118,9 +121,9 @@ impl Steering {
         status: &MtaStatus,
         queue: Option<u64>,
         now: Instant,
-    ) -> Option<f64> {
+    ) -> Option<Option<f64>> {
         self.account.read(now, status);
-        let law = self.law.as_mut()?;
+        let Some(law) = self.law.as_mut() else { return self.pace_per_s.take().map(|_| None) };
         let observation = Observation {
             now: now.duration_since(self.begun),
             established: status.established,
@@ -139,6 +142,8 @@ impl Steering {
                 self.said = why;
             }
         }
-        pace_per_s
+        let is_new = pace_per_s != self.pace_per_s;
+        self.pace_per_s = pace_per_s;
+        is_new.then_some(pace_per_s)
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 use super::Progress;
 use super::command::JobProgress;
 use super::hand::Hand;
+use super::limits::Limits;
 use super::line::{Line, Place};
 use super::mixing::Mixer;
 use super::mtas::{Group, Mta, Target, Turn, weights_differ};
@@ -24,6 +25,8 @@ use super::settle::HeldRefusal;
 use crate::clock::{self, Micros};
 use crate::infeed::{Capabilities, Dsn, NoRecord, Rcpt, RefusalStreak, StreakLimits, Transaction};
 use crate::message::{RecipientView, Rendered};
+use crate::pressure::rate::Limiter;
+use crate::pressure::window::Windows;
 use crate::spool::{Chunk, JobId, JobMeta, Outcome, Owner, Settled};
 
 /// What the infeeds and the feeder share.
@@ -37,6 +40,8 @@ pub(super) struct Supply<O: Owner> {
     pub feed: Notify,
     /// The spool is to be looked at now, not at the next turn.
     pub nudged: AtomicBool,
+    /// A limit lets something go earlier than the timer thinks.
+    pub timer: Notify,
     /// True once nothing more will come.
     pub over: watch::Sender<bool>,
 }
@@ -78,6 +83,8 @@ pub(super) struct State {
     pub first_left: Option<u64>,
     /// Counts transactions taken and settled: which of two came first.
     pub moment: u64,
+    /// Rates, and who waits for them.
+    pub limits: Limits,
 }
 
 /// A job while chunks of it are in hand.
@@ -116,6 +123,10 @@ pub(super) struct JobRun {
     pub counts: JobProgress,
     /// What `--first` leaves of it to hand out before it pauses.
     pub first_left: Option<u64>,
+    /// Of its transactions.
+    pub limiter: Limiter,
+    /// The hours in which it may be sent.
+    pub windows: Arc<Windows>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +137,7 @@ pub(super) enum JobStop {
     Requested,
     /// `--first` so many were tried.
     First,
-    /// It can't be drained now: its suppression list is not to be read.
+    /// It can't be drained now: its suppression list is not to be read, or it is outside its window.
     LeftAlone,
 }
 
@@ -229,7 +240,14 @@ impl<O: Owner> Supply<O> {
 impl State {
     /// Takes MTAs in and out.
     pub fn set_mtas(&mut self, mtas: impl Iterator<Item = Arc<Mta>>) {
-        self.mtas = mtas.map(Turn::new).collect();
+        let mut before = std::mem::take(&mut self.mtas);
+        let mut turn_of = |mta: Arc<Mta>| match before.iter().position(|turn| turn.mta.name == mta.name) {
+            // its successor begins with what is left of its rate
+            Some(at) => before.swap_remove(at).succeeded_by(mta),
+            None => Turn::new(mta),
+        };
+        self.mtas = mtas.map(&mut turn_of).collect();
+        self.limits_changed();
         self.weighted = weights_differ(&self.mtas);
     }
 
@@ -324,7 +342,7 @@ impl State {
         }
         self.groups[job.group].add(job.meta.priority, indices.len());
         if !job.solo.contains(&handle) {
-            job.mixer.put_back(handle, indices);
+            job.put_back(handle, &hand.chunk, indices, &self.limits);
         }
         if ready {
             job.enter(&mut self.line);
@@ -371,6 +389,9 @@ impl<O: Owner> Supply<O> {
             let ready = self.ready.notified();
             tokio::pin!(ready);
             ready.as_mut().enable();
+            let paced = mta.paced.notified();
+            tokio::pin!(paced);
+            paced.as_mut().enable();
             if let Some(transaction) = self.try_next(mta, capabilities) {
                 return Some(transaction);
             }
@@ -379,7 +400,10 @@ impl<O: Owner> Supply<O> {
             if *self.over.borrow() {
                 return None;
             }
-            ready.await;
+            tokio::select! {
+                () = ready => {}
+                () = paced => {}
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 //! Which MTA takes a recipient is known only when it is picked, and so is what that MTA offers.
 
 use super::hand::Hand;
+use super::limits::Limits;
 use super::supply::JobRun;
 
 impl JobRun {
@@ -16,7 +17,13 @@ impl JobRun {
 
     /// Of recipients just taken, leaves those who may share a transaction, or the first alone; the others
     /// wait again, before all others.
-    pub fn part_with_odd_ones(&mut self, handle: u32, hand: &mut Hand, indices: &mut Vec<u16>) {
+    pub fn part_with_odd_ones(
+        &mut self,
+        handle: u32,
+        hand: &mut Hand,
+        indices: &mut Vec<u16>,
+        limits: &Limits,
+    ) {
         let Some(xverp) = self.template.xverp() else { panic!("chunk {handle} is of a job without XVERP") };
         let chunk = hand.chunk.clone();
         // what can't be read is put aside when its message is made
@@ -26,7 +33,7 @@ impl JobRun {
         let others = part(indices, suits);
         if !others.is_empty() {
             hand.untaken(&others);
-            self.mixer.put_back(handle, &others);
+            self.put_back(handle, &chunk, &others, limits);
         }
     }
 }

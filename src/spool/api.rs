@@ -22,7 +22,7 @@ use super::recover::Recovered;
 use super::report::ReportLine;
 use super::results::Settled;
 use super::standstill::Standstill;
-use super::state::{Change, Requested};
+use super::state::{Change, Pacing, Requested};
 use super::submission::Begin;
 use super::view::JobView;
 use crate::slice::XxRange;
@@ -59,6 +59,8 @@ pub trait Spool: Clone + Send + Sync + 'static {
     /// The standstill that holds now. Costs one look at one file, and runs where it is called.
     fn standstill(&self) -> Result<Option<Standstill>>;
     fn cancel(&self, job: &JobId) -> impl Future<Output = Result<()>> + Send;
+    /// A job's rate or window from now on; its state stays.
+    fn set_pacing(&self, job: &JobId, pacing: Pacing) -> impl Future<Output = Result<()>> + Send;
     fn resume(&self, job: &JobId, accept_refusals: bool) -> impl Future<Output = Result<()>> + Send;
     fn pause(&self, job: &JobId, reason: String) -> impl Future<Output = Result<()>> + Send;
     fn remove(&self, job: &JobId) -> impl Future<Output = Result<()>> + Send;
@@ -191,6 +193,10 @@ impl Spool for DirSpool {
     async fn cancel(&self, job: &JobId) -> Result<()> {
         let (spool, job) = (self.clone(), job.clone());
         blocking(move || DirSpool::cancel(&spool, &job)).await
+    }
+    async fn set_pacing(&self, job: &JobId, pacing: Pacing) -> Result<()> {
+        let (spool, job) = (self.clone(), job.clone());
+        blocking(move || DirSpool::set_pacing(&spool, &job, &pacing)).await
     }
     async fn resume(&self, job: &JobId, accept_refusals: bool) -> Result<()> {
         let (spool, job) = (self.clone(), job.clone());

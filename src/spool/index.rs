@@ -18,6 +18,7 @@ use super::pass::{Listed, list_chunks};
 use super::results::Child;
 use super::whole::{check_whole, incomplete};
 use crate::clock::{self, Micros, SECOND_US};
+use crate::pressure::per_second::PerSecond;
 use crate::slice::XxRange;
 
 /// What is left of a chunk untried is named for a time less than this after the chunk's own.
@@ -82,6 +83,10 @@ pub struct JobDue {
     pub job: JobId,
     pub meta: Arc<JobMeta>,
     pub accept_refusals: bool,
+    /// Messages a second, at most.
+    pub messages_per_second: Option<PerSecond>,
+    /// The hours in which it may be sent; always, if none.
+    pub windows: Vec<String>,
     /// Chunks that are due now, not counting those in hand.
     pub due: usize,
     /// Chunks that are due later.
@@ -394,6 +399,8 @@ fn due_of(job: &JobId, e: &Entry) -> JobDue {
         job: job.clone(),
         meta: e.meta.clone(),
         accept_refusals: e.meta.accept_refusals || e.standing.accept_refusals,
+        messages_per_second: e.standing.rate(&e.meta),
+        windows: e.standing.windows(&e.meta).to_vec(),
         due,
         later: e.waiting.len() - due,
         requested: e.requested,

@@ -6,6 +6,7 @@ use super::codec::{Dec, Enc};
 use super::id::{ChunkDigest, ChunkName, Counts, JobId, Outcome};
 use super::layout::JobState;
 use crate::clock::Micros;
+use crate::pressure::per_second::PerSecond;
 
 /// The newest format of jobs that this infeed reads; it writes packs in it.
 pub const FORMAT: u32 = 2;
@@ -58,6 +59,12 @@ pub struct JobMeta {
     /// Placeholders in an unmerged message are meant literally.
     #[serde(default)]
     pub literal: bool,
+    /// Messages a second, at most; no limit without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages_per_second: Option<PerSecond>,
+    /// The hours in which it may be sent, as [`crate::pressure::window::Window`] reads them; always, if none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<String>,
     /// A pack of so many small jobs; `members` tells them apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pack: Option<u32>,
@@ -106,6 +113,36 @@ pub struct Standing {
     /// It was resumed after the first so many: the rest may go.
     #[serde(default)]
     pub first_lifted: bool,
+    /// `job rate`: instead of what it was submitted with; the inner `None` is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "rate_or_none")]
+    pub messages_per_second: Option<Option<PerSecond>>,
+    /// `job window`: instead of what it was submitted with; empty is always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<Vec<String>>,
+}
+
+/// A rate, or 0 for no limit.
+mod rate_or_none {
+    use super::PerSecond;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    type Rate = Option<Option<PerSecond>>;
+
+    pub fn serialize<S: Serializer>(rate: &Rate, serializer: S) -> Result<S::Ok, S::Error> {
+        match rate {
+            None => serializer.serialize_none(),
+            Some(rate) => serializer.serialize_some(&rate.map_or(0.0, PerSecond::as_f64)),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Rate, D::Error> {
+        let wrong = |n: f64| de::Error::custom(format!("{n} is no rate of messages a second"));
+        match Option::<f64>::deserialize(deserializer)? {
+            None => Ok(None),
+            Some(0.0) => Ok(Some(None)),
+            Some(n) => PerSecond::new(n).map(|rate| Some(Some(rate))).ok_or_else(|| wrong(n)),
+        }
+    }
 }
 
 impl Standing {
@@ -118,7 +155,19 @@ impl Standing {
             accept_refusals: self.accept_refusals,
             ended_us: self.ended_us.filter(|_| state == JobState::Cancelled),
             first_lifted: self.first_lifted,
+            messages_per_second: self.messages_per_second,
+            windows: self.windows,
         }
+    }
+
+    /// How many messages a second the job may send, at most.
+    pub fn rate(&self, meta: &JobMeta) -> Option<PerSecond> {
+        self.messages_per_second.unwrap_or(meta.messages_per_second)
+    }
+
+    /// The hours in which the job may be sent.
+    pub fn windows<'a>(&'a self, meta: &'a JobMeta) -> &'a [String] {
+        self.windows.as_deref().unwrap_or(&meta.windows)
     }
 }
 

@@ -80,7 +80,7 @@ pub use report::ReportLine;
 pub use results::Settled;
 pub use retention::{ExpiredJob, Pace, RetentionSettings};
 pub use standstill::Standstill;
-pub use state::{Change, Requested};
+pub use state::{Change, Pacing, Requested};
 pub use submission::{Begin, Submission};
 pub use view::JobView;
 

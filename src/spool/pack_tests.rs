@@ -51,6 +51,8 @@ fn meta() -> JobMeta {
         first: None,
         test_to: None,
         literal: false,
+        messages_per_second: None,
+        windows: Vec::new(),
         pack: None,
         priority: 5,
         fingerprint: String::new(),

@@ -20,6 +20,7 @@ use super::id::{JobId, Outcome};
 use super::job::{Request, Standing, Summary};
 use super::layout::{JobDir, JobState};
 use crate::clock;
+use crate::pressure::per_second::PerSecond;
 
 /// How long a command waits for a runner to let go of a job.
 const RELEASE_WAIT: Duration = Duration::from_secs(60);
@@ -33,6 +34,15 @@ pub enum Change {
     Resume { accept_refusals: bool },
     /// `job cancel`: what isn't final becomes `cancelled`.
     Cancel,
+}
+
+/// What a command wants of a job's pace; its state stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pacing {
+    /// Messages a second, at most; `None`: no limit.
+    Rate(Option<PerSecond>),
+    /// The hours in which it may be sent; empty: always.
+    Windows(Vec<String>),
 }
 
 /// How far a change has come.
@@ -88,6 +98,25 @@ impl DirSpool {
     /// keeps the reason that it has.
     pub fn pause(&self, job: &JobId, reason: &str) -> Result<()> {
         self.ask(job, &Change::Pause { reason: reason.to_owned() })
+    }
+
+    /// `job rate` and `job window`: durable when this returns. Whoever has the job in hand reads it at its next
+    /// look at the spool, which no request has to make room for.
+    ///
+    /// # Errors
+    /// [`SpoolError::WrongState`]: it has ended.
+    pub fn set_pacing(&self, job: &JobId, pacing: &Pacing) -> Result<()> {
+        let _turn = Turn::take(&self.layout.commands())?;
+        let (state, dir) = self.find(job)?;
+        if matches!(state, JobState::Cancelled | JobState::Done) {
+            return Err(wrong(job, state, "nothing more of it is sent"));
+        }
+        let before = self.standing_of(&dir)?;
+        let standing = match pacing.clone() {
+            Pacing::Rate(rate) => Standing { messages_per_second: Some(rate), ..before },
+            Pacing::Windows(windows) => Standing { windows: Some(windows), ..before },
+        };
+        self.replace_toml(&dir.standing(), &standing)
     }
 
     /// The refusal breaker's pause, when no chunk of the job is in hand: what a person asked for

@@ -62,6 +62,8 @@ fn meta(_: &Submission) -> JobMeta {
         first: None,
         test_to: None,
         literal: false,
+        messages_per_second: None,
+        windows: Vec::new(),
         priority: PRIORITY_DEFAULT,
         pack: None,
         fingerprint: "f".into(),

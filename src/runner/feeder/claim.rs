@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::super::hand::Hand;
-use super::super::mixing::{Mixer, lanes_of};
+use super::super::limits::lanes_within;
+use super::super::mixing::Mixer;
 use super::super::pack::Rendering;
 use super::super::supply::{JobRun, JobStop, State};
 use super::Feeder;
@@ -11,6 +12,7 @@ use crate::clock;
 use crate::infeed::{Dsn, RefusalStreak};
 use crate::intake::SuppressionList;
 use crate::message::{CompileOptions, Template, xtext};
+use crate::pressure::rate::Limiter;
 use crate::spool::{Claim, Claimed, JobDue, JobMeta, Outcome, Owner, Settled, SpoolError};
 
 impl<O: Owner> Feeder<O> {
@@ -107,6 +109,8 @@ impl<O: Owner> Feeder<O> {
             in_flight: 0,
             counts: state.progress_of(job),
             first_left,
+            limiter: Limiter::new(due.messages_per_second),
+            windows: self.windows.get(job).map(|(_, windows)| windows.clone()).unwrap_or_default(),
         };
         state.left_alone.remove(job);
         state.jobs.insert(job.clone(), run);
@@ -162,7 +166,7 @@ impl<O: Owner> Feeder<O> {
                     let s = Settled::local(Outcome::Suppressed, claimed.chunk.state(i).attempts, now, said);
                     unreadable_or_suppressed.push((index, s));
                 }
-                Ok(address) => wanted.push((index, address.rsplit_once('@').map_or("", |(_, d)| d))),
+                Ok(address) => wanted.push((index, address)),
             }
         }
         let handle = claimed.handle;
@@ -172,7 +176,7 @@ impl<O: Owner> Feeder<O> {
         state.claims += 1;
         let claims = state.claims;
         state.claimed_last.insert(due.job.clone(), claims);
-        let State { jobs, hands, groups, line, finished, .. } = &mut *state;
+        let State { jobs, hands, groups, line, finished, limits, .. } = &mut *state;
         let Some(run) = jobs.get_mut(&due.job) else { panic!("job {} is not in hand", due.job) };
         let indices = wanted.iter().map(|w| w.0);
         let hand = Hand::new(due.job.clone(), claimed.chunk.clone(), claimed.solo, indices);
@@ -181,7 +185,8 @@ impl<O: Owner> Feeder<O> {
         } else {
             let many = run.shares_transactions() || senders_by_mta && run.leaves_senders_to_mta();
             let piece_max = if many { recipients_max } else { 1 };
-            let lanes = lanes_of(wanted.iter().copied(), piece_max, |domain| run.mixer.holds(domain));
+            let (recipients, mixer) = (wanted.iter().copied(), &run.mixer);
+            let lanes = lanes_within(limits, &due.meta, recipients, piece_max, |domain| mixer.holds(domain));
             run.mixer.add(handle, lanes);
         }
         run.mixer.set_waiting(self.supply.owner.waiting(&due.job));

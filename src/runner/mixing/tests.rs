@@ -90,7 +90,7 @@ fn drain(list: &List, recipients_max: usize, feed_every: usize, seed: u64) -> Dr
                 let chunk = &spool.chunks[number];
                 let names: Vec<String> = chunk.iter().map(|d| format!("d{d}.example")).collect();
                 let given = names.iter().enumerate().map(|(i, d)| (i as u16, d.as_str()));
-                let lanes = lanes_of(given, recipients_max, |d| mixer.holds(d));
+                let lanes = lanes_of(given, recipients_max, |d| mixer.holds(d), |_| false);
                 mixer.add(number as u32, lanes);
                 mixer.set_waiting(waiting(&spool));
                 hands.insert(number as u32, chunk.len());
@@ -228,8 +228,8 @@ fn a_list_in_no_order_needs_no_more_chunks_in_hand_than_throughput_asks_for() {
 fn what_comes_back_goes_first_and_what_is_let_go_is_forgotten() {
     let mut mixer = Mixer::default();
     let given = |d: &'static str| (0..100u16).map(move |i| (i, d));
-    mixer.add(1, lanes_of(given("a.example"), 1, |_| false));
-    mixer.add(2, lanes_of(given("b.example"), 1, |_| false));
+    mixer.add(1, lanes_of(given("a.example"), 1, |_| false, |_| false));
+    mixer.add(2, lanes_of(given("b.example"), 1, |_| false, |_| false));
     let (handle, taken) = mixer.take(1).unwrap();
     mixer.put_back(handle, &taken);
     assert_eq!(mixer.queued(), 200);
@@ -262,7 +262,7 @@ proptest! {
     ) {
         let names: Vec<String> = domains.iter().map(|d| format!("d{d}.example")).collect();
         let given = names.iter().enumerate().map(|(i, d)| (i as u16, d.as_str()));
-        let lanes = lanes_of(given, piece_max, |_| false);
+        let lanes = lanes_of(given, piece_max, |_| false, |_| false);
         let mut all: Vec<u16> = lanes.iter().flat_map(|l| l.1.iter().copied()).collect();
         all.sort_unstable();
         prop_assert_eq!(all, (0..domains.len() as u16).collect::<Vec<_>>());
