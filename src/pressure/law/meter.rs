@@ -16,6 +16,8 @@ const GATHER_MAX: Duration = Duration::from_millis(2_500);
 const GATHER_FEW_MAX: Duration = Duration::from_secs(10);
 /// Fewer transactions than that say little about their mean.
 const TRANSACTIONS_MIN: u64 = 8;
+/// What is clearly too little needs fewer.
+const TRANSACTIONS_POOR: u64 = 4;
 /// Connects that take longer than this aren't waited for.
 const CONNECT_MAX: Duration = Duration::from_secs(8);
 /// How much one transaction's time differs from the next one's, until that has been seen (as a share).
@@ -79,8 +81,9 @@ impl Meter {
         self.from = None;
     }
 
-    /// Takes what was seen; a sample once its standard error is down to `error_wanted` (or time is up).
-    pub fn observe(&mut self, o: &Observation, error_wanted: f64) -> Option<Sample> {
+    /// Takes what was seen; a sample once its standard error is down to `error_wanted` (or time is up, or
+    /// goodput is clearly below `poor`).
+    pub fn observe(&mut self, o: &Observation, error_wanted: f64, poor: f64) -> Option<Sample> {
         let (last_at, last) = std::mem::replace(&mut self.last, (o.now, o.totals));
         let count = o.totals.transactions.saturating_sub(last.transactions);
         let busy_s = o.totals.busy_us.saturating_sub(last.busy_us) as f64 / 1e6;
@@ -120,22 +123,29 @@ impl Meter {
         let enough = count >= TRANSACTIONS_MIN
             && gathered >= GATHER_MIN
             && (error <= error_wanted || gathered >= GATHER_MAX);
-        if !enough && gathered < GATHER_FEW_MAX {
+        let sofar = self.sample(o, &start, connections);
+        let is_poor = count >= TRANSACTIONS_POOR && sofar.goodput * (1.0 + 3.0 * error) < poor;
+        if !enough && !is_poor && gathered < GATHER_FEW_MAX {
             return None;
         }
         self.learn_spread();
+        Some(Sample { error: self.error(count), ..sofar })
+    }
+
+    fn sample(&self, o: &Observation, start: &Totals, connections: usize) -> Sample {
+        let count = o.totals.transactions - start.transactions;
         let busy_s = (o.totals.busy_us - start.busy_us) as f64 / 1e6;
         let idle_s = (o.totals.idle_us - start.idle_us) as f64 / 1e6;
         let per_transaction = |total: u64| total as f64 / count.max(1) as f64;
         let recipients = o.totals.recipients - start.recipients;
-        Some(Sample {
+        Sample {
             connections,
             goodput: if count == 0 { 0.0 } else { recipients as f64 / (busy_s + idle_s) * connections as f64 },
             error: self.error(count),
             octets: per_transaction(o.totals.octets - start.octets),
             recipients: per_transaction(recipients),
             idle: idle_s / (busy_s + idle_s).max(1e-6),
-        })
+        }
     }
 
     fn settled_at(&self, o: &Observation, last_at: Duration) -> bool {

@@ -7,7 +7,11 @@ use super::table::{Entry, Table};
 
 /// A larger number is tried this long after the last search, a smaller one a little later.
 const UP_AFTER: Duration = Duration::from_millis(6_500);
-const DOWN_AFTER: Duration = Duration::from_millis(9_000);
+const DOWN_AFTER: Duration = Duration::from_millis(8_000);
+/// Later where that costs much, but not later than this: a change must be followed.
+const PROBE_AFTER_MAX: Duration = Duration::from_millis(11_000);
+/// What a try each way may cost, as a share of goodput.
+const COST: f64 = 0.012;
 /// What far numbers gave is believed for so long.
 const FAR_FOR: Duration = Duration::from_secs(45);
 /// From nothing known: doubling.
@@ -15,7 +19,11 @@ const STRIDE_COLD: f64 = 2.0;
 /// A first try beside the choice; what succeeds goes on in wider strides.
 const STRIDE_NEAR: f64 = 1.12;
 /// So much more than the choice gives promises more further up, even where it is no reason to move.
-const PROMISE: f64 = 1.012;
+const PROMISE: f64 = 1.006;
+/// A larger number that gave at least this much is no knee: the next try goes further, since a slow climb
+/// shows only there.
+const LEVEL: f64 = -0.02;
+const STRIDE_LEVEL: f64 = 1.5;
 /// Goodput at the choice that differs by so much, twice, is a change of the MTA or of the mail.
 const CHANGE: f64 = 0.07;
 /// So is a change of size or of recipients a transaction.
@@ -41,9 +49,13 @@ pub(super) struct Search {
     stride_up: f64,
     stride_down: f64,
     up_at: Duration,
+    up_after: Duration,
+    down_after: Duration,
+    measured_since: Duration,
     down_at: Duration,
     far_at: Duration,
     want_up: bool,
+    is_level: bool,
     want_down: bool,
     unlike: u32,
     mail: Option<(f64, f64)>,
@@ -61,9 +73,13 @@ impl Search {
             stride_up: STRIDE_COLD,
             stride_down: STRIDE_NEAR,
             up_at: Duration::MAX,
+            up_after: UP_AFTER,
+            down_after: DOWN_AFTER,
+            measured_since: Duration::ZERO,
             down_at: Duration::MAX,
             far_at: Duration::MAX,
             want_up: true,
+            is_level: false,
             want_down: false,
             unlike: 0,
             mail: None,
@@ -83,7 +99,13 @@ impl Search {
             return if self.table.get(self.choice).is_some() { 0.015 } else { 0.03 };
         }
         let apart = (self.measured as f64 / self.choice as f64).ln().abs();
-        (apart / 6.0).clamp(0.008, 0.05)
+        let is_wide = self.measured > self.choice && self.is_unknown_above();
+        (apart / 6.0).clamp(0.008, if is_wide { 0.05 } else { 0.02 })
+    }
+
+    /// Goodput so low that a measurement may end early: the number measured is none to go to.
+    pub fn poor(&self) -> f64 {
+        if self.measured == self.choice { 0.0 } else { 0.93 * self.goodput().unwrap_or(0.0) }
     }
 
     /// Goes back to the choice, as long as nothing can be judged.
@@ -129,9 +151,12 @@ impl Search {
         }
         self.choice = self.table.choose(self.choice);
         let gain = known.map_or(0.0, |k| s.goodput / k.goodput - 1.0);
+        let cost_s = -gain.min(0.0) * now.saturating_sub(self.measured_since).as_secs_f64();
+        let after = Duration::from_secs_f64(cost_s / COST);
         let mut step = Step::None;
         if s.connections > before {
             self.tried_up = Some((s.connections, gain));
+            self.up_after = after.clamp(UP_AFTER, PROBE_AFTER_MAX);
             self.want_up = false;
             if self.choice == s.connections {
                 // What was known above was known of another MTA, if this one still gains.
@@ -139,10 +164,12 @@ impl Search {
                 self.stride_up = widened(self.stride_up);
             } else {
                 self.stride_up = STRIDE_NEAR;
+                self.is_level = gain > LEVEL;
                 step = Step::WentBack { tried: s.connections };
             }
         } else if s.connections < before {
             self.tried_down = Some((s.connections, gain));
+            self.down_after = after.clamp(DOWN_AFTER, PROBE_AFTER_MAX);
             self.want_down = false;
             if self.choice == s.connections {
                 self.table.retain(|e| e.connections >= s.connections);
@@ -207,7 +234,12 @@ impl Search {
             self.table.retain(|e| e.connections <= choice);
             self.far_at = now + FAR_FOR;
         }
-        self.want_up |= now >= self.up_at;
+        if now >= self.up_at {
+            self.want_up = true;
+            if self.is_level {
+                self.stride_up = STRIDE_LEVEL;
+            }
+        }
         self.want_down |= now >= self.down_at;
         self.next(now, floor, ceiling);
         Step::None
@@ -234,6 +266,7 @@ impl Search {
             self.table.between(c).filter(|n| (floor..=ceiling).contains(n)).or_else(|| self.promised(ceiling))
         };
         (self.want_up, self.want_down) = (self.want_up && c < ceiling, self.want_down && c > floor);
+        self.measured_since = now;
         match next {
             Some(n) => self.measured = n,
             None => {
@@ -256,13 +289,13 @@ impl Search {
         let c = self.table.get(self.choice)?;
         let top = self.table.highest()?;
         let far = (2 * self.choice).min(ceiling);
-        let promises = top.goodput > (PROMISE + top.error) * c.goodput;
+        let promises = top.goodput > (PROMISE + 0.5 * top.error) * c.goodput;
         (promises && top.connections > self.choice && far as f64 > 1.3 * top.connections as f64).then_some(far)
     }
 
     fn schedule(&mut self, now: Duration) {
-        self.up_at = now + UP_AFTER;
-        self.down_at = now + DOWN_AFTER;
+        self.up_at = now + self.up_after;
+        self.down_at = now + self.down_after;
         self.far_at = now + FAR_FOR;
         (self.want_up, self.want_down) = (false, false);
     }
@@ -273,10 +306,10 @@ impl Search {
             self.schedule(now);
         }
         if now >= self.up_at {
-            self.up_at = now + UP_AFTER;
+            self.up_at = now + self.up_after;
         }
         if now >= self.down_at {
-            self.down_at = now + DOWN_AFTER;
+            self.down_at = now + self.down_after;
         }
     }
 }

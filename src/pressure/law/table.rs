@@ -18,9 +18,9 @@ impl Entry {
 }
 
 /// So much of the best goodput is enough.
-const ENOUGH: f64 = 0.97;
+const ENOUGH: f64 = 0.982;
 /// A number is left for a larger one only when it has less than this.
-const TOO_LITTLE: f64 = 0.968;
+const TOO_LITTLE: f64 = 0.978;
 
 /// Entries by number of connections, ascending.
 #[derive(Debug, Clone, Default)]
@@ -70,7 +70,7 @@ impl Table {
         let Some(best) = self.0.iter().max_by(|a, b| a.goodput.total_cmp(&b.goodput)) else { return current };
         // The best of several is too good by chance.
         let most = best.goodput * (1.0 - best.error);
-        let enough = self.0.iter().find(|e| e.goodput >= ENOUGH * most).map_or(best.connections, |e| e.connections);
+        let enough = self.0.iter().find(|e| e.goodput * (1.0 + 0.5 * e.error) >= ENOUGH * most).map_or(best.connections, |e| e.connections);
         match self.get(current) {
             Some(now) if enough > current && now.goodput >= TOO_LITTLE * most => current,
             _ => enough,
