@@ -1,0 +1,211 @@
+//! The brake for when delivery behind the MTA is the limit: fewer connections, and a pace, so that what
+//! goes in is what comes out and the MTA's queue stays bounded.
+//!
+//! With the queue visible it is held at a share of its target. Without, replies to RCPT that come a second
+//! late (Postfix's `in_flow_delay`) say when it is full: what went in between two such moments is what
+//! came out.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::observation::{Mark, Observation};
+
+/// The queue is held at this share of its target.
+const HELD_AT: f64 = 0.6;
+/// The brake begins at this share of the target, or when it will be there in [`AHEAD_S`].
+const BEGINS_AT: f64 = 0.75;
+const AHEAD_S: f64 = 2.0;
+/// What leaves the queue is measured over so long.
+const LEAVING_OVER: Duration = Duration::from_secs(4);
+/// How strongly the pace answers the queue's distance from where it is held.
+const GAIN: f64 = 0.5;
+/// Late replies: rates are taken between two moments with some, so far apart.
+const LATE_APART: (Duration, Duration) = (Duration::from_millis(2_500), Duration::from_secs(12));
+/// Late replies come in waves; those of one wave are one sign.
+const WAVE: Duration = Duration::from_millis(1_200);
+/// A single late reply is chance.
+const LATE_MIN: u64 = 2;
+
+/// What the brake wants.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Braking {
+    /// Transactions a second.
+    pub pace_per_s: f64,
+    /// As many connections as that pace needs.
+    pub connections: usize,
+    /// The queue is seen; else replies were late.
+    pub by_queue: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Brake {
+    pace: Option<f64>,
+    by_queue: bool,
+    last: Option<Observation>,
+    /// Time, transactions, queue.
+    readings: VecDeque<(Duration, u64, f64)>,
+    leaving: Option<f64>,
+    calm_since: Duration,
+    late_seen: u64,
+    late_new: u64,
+    late_at: Option<Duration>,
+    wave_at: Option<Duration>,
+    /// Moments with late replies, and transactions so far.
+    late: VecDeque<(Duration, u64)>,
+    /// A transaction's time without strain, in s.
+    cycle_s: Option<f64>,
+    eased_at: Duration,
+}
+
+impl Brake {
+    pub fn new() -> Self {
+        Self {
+            pace: None,
+            by_queue: false,
+            last: None,
+            readings: VecDeque::new(),
+            leaving: None,
+            calm_since: Duration::ZERO,
+            late_seen: 0,
+            late_new: 0,
+            late_at: None,
+            wave_at: None,
+            late: VecDeque::new(),
+            cycle_s: None,
+            eased_at: Duration::ZERO,
+        }
+    }
+
+    /// Takes what was seen. `full` is the rate that the chosen number of connections gives without a brake,
+    /// in transactions a second, where it is known.
+    pub fn observe(&mut self, o: &Observation, queue_target: u64, full: Option<f64>) -> Option<Braking> {
+        let last = self.last.replace(*o);
+        let Some(last) = last else {
+            self.late_seen = o.totals.marks[Mark::SlowRcpt.index()];
+            return None;
+        };
+        self.learn_cycle(o, &last);
+        if o.held {
+            self.readings.clear();
+            return self.wanted();
+        }
+        match o.queue {
+            Some(queue) => self.by_reading(o, queue as f64, queue_target as f64, full),
+            None => self.by_late_replies(o, &last, full),
+        }
+        self.wanted()
+    }
+
+    fn wanted(&self) -> Option<Braking> {
+        let pace_per_s = self.pace?;
+        let needed = (0.97 * pace_per_s * self.cycle_s.unwrap_or(0.0)).ceil();
+        Some(Braking { pace_per_s, connections: (needed as usize).max(1), by_queue: self.by_queue })
+    }
+
+    fn learn_cycle(&mut self, o: &Observation, last: &Observation) {
+        let count = o.totals.transactions.saturating_sub(last.totals.transactions);
+        let late = o.totals.marks[Mark::SlowRcpt.index()] > last.totals.marks[Mark::SlowRcpt.index()];
+        let lately = self.late_at.is_some_and(|at| o.now.saturating_sub(at) < Duration::from_millis(1_500));
+        if count == 0 || late || lately {
+            return;
+        }
+        let busy_s = o.totals.busy_us.saturating_sub(last.totals.busy_us) as f64 / 1e6;
+        let mean = busy_s / count as f64;
+        let weight = (count as f64 / (count as f64 + 20.0)).min(0.5);
+        let known = self.cycle_s.unwrap_or(mean);
+        self.cycle_s = Some(known + weight * (mean - known));
+    }
+
+    fn by_reading(&mut self, o: &Observation, queue: f64, target: f64, full: Option<f64>) {
+        self.by_queue = true;
+        self.readings.push_back((o.now, o.totals.transactions, queue));
+        while self.readings.len() > 2 && o.now - self.readings[1].0 >= LEAVING_OVER {
+            self.readings.pop_front();
+        }
+        let (from, transactions, before) = self.readings[0];
+        let over_s = (o.now - from).as_secs_f64();
+        if over_s < 0.8 {
+            return;
+        }
+        let growth = (queue - before) / over_s;
+        let leaving = ((o.totals.transactions - transactions) as f64 / over_s - growth).max(0.0);
+        let weight = (0.1 * (o.now - self.readings[self.readings.len() - 2].0).as_secs_f64() / 0.1).min(0.5);
+        let smooth = self.leaving.map_or(leaving, |known| known + weight * (leaving - known));
+        self.leaving = Some(smooth);
+        let accepted = (o.totals.transactions - transactions) as f64 / over_s;
+        if self.pace.is_none() {
+            let ahead = queue + growth.max(0.0) * AHEAD_S;
+            if queue > BEGINS_AT * target || (queue > 0.3 * target && ahead > target) {
+                self.calm_since = o.now;
+            } else {
+                return;
+            }
+        }
+        let distance = (HELD_AT * target - queue) / (HELD_AT * target);
+        let pace = smooth * (1.0 + (GAIN * distance).clamp(-0.9, 0.4));
+        // Never starved: an MTA that seems to deliver nothing still gets a trickle once it has room.
+        self.pace = Some(pace.max(if queue < target { 1.0 } else { 0.2 }));
+        let is_needed = queue > 0.3 * target || full.is_some_and(|full| pace < 0.9 * full && accepted > 0.7 * pace);
+        if is_needed {
+            self.calm_since = o.now;
+        } else if o.now - self.calm_since > Duration::from_secs(3) {
+            self.pace = None;
+        }
+    }
+
+    fn by_late_replies(&mut self, o: &Observation, last: &Observation, full: Option<f64>) {
+        self.by_queue = false;
+        let late = o.totals.marks[Mark::SlowRcpt.index()];
+        self.late_new += late.saturating_sub(std::mem::replace(&mut self.late_seen, late));
+        let in_a_wave = self.wave_at.is_some_and(|at| o.now - at < WAVE);
+        if self.late_new >= LATE_MIN {
+            self.late_new = 0;
+            self.late_at = Some(o.now);
+            if !in_a_wave {
+                self.wave_at = Some(o.now);
+                self.on_wave(o, last);
+            }
+            return;
+        }
+        let Some(pace) = self.pace else {
+            if self.late_at.is_none_or(|at| o.now - at > WAVE) {
+                self.late_new = 0;
+            }
+            return;
+        };
+        let quiet_s = self.late_at.map_or(0.0, |at| (o.now - at).as_secs_f64());
+        if quiet_s > 1.5 && o.now >= self.eased_at {
+            let step_s = (o.now - last.now).as_secs_f64();
+            let ease = (0.01 * (quiet_s - 1.0)).min(0.12);
+            let eased = pace * (1.0 + ease * step_s);
+            self.pace = if full.is_some_and(|full| eased > 1.1 * full) { None } else { Some(eased) };
+            if self.pace.is_none() {
+                self.late.clear();
+            }
+        }
+    }
+
+    /// The MTA's queue is full, as it was at each moment with late replies.
+    fn on_wave(&mut self, o: &Observation, last: &Observation) {
+        self.late.push_back((o.now, o.totals.transactions));
+        while self.late.len() > 2 && o.now - self.late[1].0 >= LATE_APART.1 {
+            self.late.pop_front();
+        }
+        let then = self.late.iter().find(|l| {
+            let apart = o.now - l.0;
+            apart >= LATE_APART.0 && apart <= 2 * LATE_APART.1
+        });
+        let between = then
+            .map(|(at, count)| (o.totals.transactions - count) as f64 / (o.now - *at).as_secs_f64().max(0.1));
+        let step_s = (o.now - last.now).as_secs_f64().max(0.01);
+        let lately = (o.totals.transactions - last.totals.transactions) as f64 / step_s;
+        let pace = match (between, self.pace) {
+            (Some(between), Some(pace)) => (0.98 * between).min(1.1 * pace),
+            (Some(between), None) => 0.98 * between,
+            (None, Some(pace)) => 0.7 * pace,
+            (None, None) => 0.6 * lately,
+        };
+        self.pace = Some(pace.max(0.2));
+        self.eased_at = o.now + Duration::from_secs(1);
+    }
+}

@@ -1,0 +1,173 @@
+//! Measures goodput at one number of connections: waits until sessions have settled, then gathers until
+//! the mean is good enough.
+//!
+//! Goodput comes from how long transactions took (`recipients / session time × connections`), not from how
+//! many ended in a window: with few slow sessions a window holds 20 ± 4 of them, and their mean time is
+//! good to a few percent.
+
+use std::time::Duration;
+
+use super::observation::{Observation, Totals};
+
+/// A measurement gathers at least so long.
+const GATHER_MIN: Duration = Duration::from_millis(240);
+/// And at most so long, unless there are hardly any transactions.
+const GATHER_MAX: Duration = Duration::from_millis(2_500);
+const GATHER_FEW_MAX: Duration = Duration::from_secs(10);
+/// Fewer transactions than that say little about their mean.
+const TRANSACTIONS_MIN: u64 = 8;
+/// What is clearly too little needs fewer.
+const TRANSACTIONS_POOR: u64 = 4;
+/// Connects that take longer than this aren't waited for.
+const CONNECT_MAX: Duration = Duration::from_secs(8);
+/// How much one transaction's time differs from the next one's, until that has been seen (as a share).
+const SPREAD_START: f64 = 0.25;
+const SPREAD_MIN: f64 = 0.04;
+/// No measurement is better than that: what the machine does besides is no chance.
+const ERROR_MIN: f64 = 0.004;
+
+/// Goodput at a number of connections.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Sample {
+    pub connections: usize,
+    /// Recipients a second.
+    pub goodput: f64,
+    /// Standard error of that, as a share.
+    pub error: f64,
+    /// Octets of content a transaction.
+    pub octets: f64,
+    /// Recipients a transaction.
+    pub recipients: f64,
+    /// The share of session time that was spent waiting for work.
+    pub idle: f64,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Meter {
+    since: Duration,
+    wanted: usize,
+    /// Where gathering began.
+    from: Option<(Duration, usize, Totals)>,
+    last: (Duration, Totals),
+    /// Mean time of a transaction lately, in s.
+    pub cycle_s: f64,
+    /// Spread of single transactions: its square, slowly averaged.
+    spread_squared: f64,
+    pieces: Vec<(f64, f64)>,
+}
+
+impl Meter {
+    pub fn new() -> Self {
+        Self {
+            since: Duration::ZERO,
+            wanted: 0,
+            from: None,
+            last: (Duration::ZERO, Totals::default()),
+            cycle_s: 0.0,
+            spread_squared: SPREAD_START * SPREAD_START,
+            pieces: Vec::new(),
+        }
+    }
+
+    /// Begins anew, at so many connections.
+    pub fn restart(&mut self, now: Duration, wanted: usize) {
+        self.wanted = wanted;
+        self.since = now;
+        self.from = None;
+    }
+
+    /// Goes on gathering at the same number.
+    pub fn go_on(&mut self) {
+        self.from = None;
+    }
+
+    /// Takes what was seen; a sample once its standard error is down to `error_wanted` (or time is up, or
+    /// goodput is clearly below `poor`).
+    pub fn observe(&mut self, o: &Observation, error_wanted: f64, poor: f64) -> Option<Sample> {
+        let (last_at, last) = std::mem::replace(&mut self.last, (o.now, o.totals));
+        let count = o.totals.transactions.saturating_sub(last.transactions);
+        let busy_s = o.totals.busy_us.saturating_sub(last.busy_us) as f64 / 1e6;
+        let idle_s = o.totals.idle_us.saturating_sub(last.idle_us) as f64 / 1e6;
+        if count > 0 {
+            self.cycle_s = busy_s / count as f64;
+        }
+        if o.held || o.established == 0 {
+            self.since = o.now;
+            self.from = None;
+            return None;
+        }
+        let Some((from, connections, start)) = self.from else {
+            let waited = o.now.saturating_sub(self.since);
+            let reached = o.established == self.wanted || (o.connecting == 0 && waited > Duration::from_secs(1));
+            if !reached && waited < CONNECT_MAX {
+                return None;
+            }
+            // Transactions that began under another number must be through: one cycle after the change.
+            if !reached || self.settled_at(o, last_at) {
+                self.from = Some((o.now, o.established, o.totals));
+                self.pieces.clear();
+            }
+            return None;
+        };
+        if o.established != connections {
+            self.from = None;
+            self.since = o.now;
+            return None;
+        }
+        if count > 0 {
+            self.pieces.push((count as f64, (busy_s + idle_s) / count as f64));
+        }
+        let gathered = o.now - from;
+        let count = o.totals.transactions - start.transactions;
+        let error = self.error(count);
+        let enough = count >= TRANSACTIONS_MIN
+            && gathered >= GATHER_MIN
+            && (error <= error_wanted || gathered >= GATHER_MAX);
+        let sofar = self.sample(o, &start, connections);
+        let is_poor = count >= TRANSACTIONS_POOR && sofar.goodput * (1.0 + 3.0 * error) < poor;
+        if !enough && !is_poor && gathered < GATHER_FEW_MAX {
+            return None;
+        }
+        self.learn_spread();
+        Some(Sample { error: self.error(count), ..sofar })
+    }
+
+    fn sample(&self, o: &Observation, start: &Totals, connections: usize) -> Sample {
+        let count = o.totals.transactions - start.transactions;
+        let busy_s = (o.totals.busy_us - start.busy_us) as f64 / 1e6;
+        let idle_s = (o.totals.idle_us - start.idle_us) as f64 / 1e6;
+        let per_transaction = |total: u64| total as f64 / count.max(1) as f64;
+        let recipients = o.totals.recipients - start.recipients;
+        Sample {
+            connections,
+            goodput: if count == 0 { 0.0 } else { recipients as f64 / (busy_s + idle_s) * connections as f64 },
+            error: self.error(count),
+            octets: per_transaction(o.totals.octets - start.octets),
+            recipients: per_transaction(recipients),
+            idle: idle_s / (busy_s + idle_s).max(1e-6),
+        }
+    }
+
+    fn settled_at(&self, o: &Observation, last_at: Duration) -> bool {
+        let settled = o.now.saturating_sub(self.since).as_secs_f64();
+        let tick = o.now.saturating_sub(last_at).as_secs_f64();
+        settled >= (1.3 * self.cycle_s).max(0.06).max(tick.min(0.1))
+    }
+
+    fn error(&self, count: u64) -> f64 {
+        (self.spread_squared / count.max(1) as f64).sqrt().max(ERROR_MIN)
+    }
+
+    /// The spread of single transactions, from how the pieces of one measurement differ.
+    fn learn_spread(&mut self) {
+        let all: f64 = self.pieces.iter().map(|p| p.0).sum();
+        if self.pieces.len() < 3 || all <= 0.0 {
+            return;
+        }
+        let mean = self.pieces.iter().map(|p| p.0 * p.1).sum::<f64>() / all;
+        let squares: f64 = self.pieces.iter().map(|p| p.0 * (p.1 / mean - 1.0).powi(2)).sum();
+        let seen = squares / (self.pieces.len() - 1) as f64;
+        let weight = (self.pieces.len() as f64 / 20.0).min(0.5);
+        self.spread_squared = ((1.0 - weight) * self.spread_squared + weight * seen).max(SPREAD_MIN * SPREAD_MIN);
+    }
+}

@@ -1,0 +1,214 @@
+//! What the MTA says of strain: refusals at connect that bound the number of connections, and load
+//! codes in sessions, which cut it, unless it turns out that they don't depend on it.
+
+use std::time::Duration;
+
+use super::observation::{Mark, Observation};
+
+/// One connection more than a limit is tried after this, doubling up to the last.
+const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
+/// Nothing is judged for so long after a connect was refused or late.
+const TROUBLE: Duration = Duration::from_millis(2_500);
+/// Marks that don't depend on the number of connections are no reason for so long.
+const IMMUNE: Duration = Duration::from_secs(60);
+/// Marks are weighed over at least so long and so many transactions.
+const WEIGHED: Duration = Duration::from_secs(1);
+const WEIGHED_MIN: u64 = 20;
+const WEIGHED_MAX: Duration = Duration::from_secs(3);
+/// Fewer marks than this share of transactions are chance.
+const SHARE_MIN: f64 = 0.01;
+/// A cut leaves so much.
+const CUT: f64 = 0.7;
+/// Marks that keep more than this share of their rate after a cut don't depend on the number.
+const KEPT: f64 = 0.6;
+
+/// What follows from the marks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Act {
+    None,
+    /// The MTA takes no more than so many.
+    Limited(usize),
+    /// Connects are refused.
+    Refused,
+    /// Connects are late.
+    Slow,
+    /// Fewer, for this mark.
+    Cut(Mark, usize),
+    /// A cut was in vain: as many as before.
+    Restore(usize),
+}
+
+/// A limit that the MTA told.
+#[derive(Debug, Clone, Copy)]
+struct Ceiling {
+    connections: usize,
+    until: Duration,
+    wait: Duration,
+}
+
+/// Marks of one kind, weighed.
+#[derive(Debug, Clone, Default)]
+struct Weighed {
+    marks: u64,
+    immune_until: Duration,
+    /// After a cut: from how many connections, at which rate of marks.
+    cut: Option<(usize, f64)>,
+    /// The rate at the least number of connections that had any lately.
+    low: Option<(usize, f64, Duration)>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Strain {
+    seen: [u64; Mark::COUNT],
+    ceiling: Option<Ceiling>,
+    wait: Duration,
+    trouble_until: Duration,
+    slow_immune_until: Duration,
+    since: Duration,
+    transactions: u64,
+    most: usize,
+    kinds: [Weighed; 2],
+    /// No larger number before then: there was a cut.
+    cap: Option<(usize, Duration)>,
+}
+
+const KINDS: [Mark; 2] = [Mark::Closing, Mark::Load];
+
+impl Strain {
+    pub fn new() -> Self {
+        Self {
+            seen: [0; Mark::COUNT],
+            ceiling: None,
+            wait: RETRY.0,
+            trouble_until: Duration::ZERO,
+            slow_immune_until: Duration::ZERO,
+            since: Duration::ZERO,
+            transactions: 0,
+            most: 0,
+            kinds: [Weighed::default(), Weighed::default()],
+            cap: None,
+        }
+    }
+
+    /// The most connections that make sense now.
+    pub fn ceiling(&self) -> usize {
+        let limit = self.ceiling.map_or(usize::MAX, |c| c.connections);
+        limit.min(self.cap.map_or(usize::MAX, |c| c.0))
+    }
+
+    /// Whether connects were refused or late a moment ago: don't climb, don't close what stands.
+    pub fn is_troubled(&self, now: Duration) -> bool {
+        now < self.trouble_until
+    }
+
+    /// Whether a limit's time is up: one more may be tried. Takes the limit away.
+    pub fn may_try_more(&mut self, now: Duration) -> bool {
+        let limit = self.ceiling.is_some_and(|c| now >= c.until);
+        if limit {
+            self.ceiling = None;
+        }
+        let cap = self.cap.is_some_and(|c| now >= c.1);
+        if cap {
+            self.cap = None;
+        }
+        limit || cap
+    }
+
+    /// Takes what was seen; `target` connections were wanted.
+    pub fn observe(&mut self, o: &Observation, target: usize, floor: usize) -> Act {
+        let mut new = [0; Mark::COUNT];
+        for (new, (now, seen)) in new.iter_mut().zip(o.totals.marks.iter().zip(&self.seen)) {
+            *new = now.saturating_sub(*seen);
+        }
+        self.seen = o.totals.marks;
+        if let Some(c) = &mut self.ceiling
+            && o.established > c.connections
+        {
+            c.connections = o.established;
+        }
+        if new[Mark::TooManyConnections.index()] > 0 && o.established > 0 {
+            // More stand than the limit of a while ago: it is another one, and waits begin anew.
+            let last = self.ceiling.map(|c| c.wait);
+            let wait = last.unwrap_or(self.wait);
+            self.wait = (2 * wait).min(RETRY.1);
+            let connections = o.established.max(floor);
+            self.ceiling = Some(Ceiling { connections, until: o.now + wait, wait });
+            if target > connections {
+                return Act::Limited(connections);
+            }
+        }
+        if new[Mark::ConnectRefused.index()] > 0 {
+            self.trouble_until = o.now + TROUBLE;
+            return Act::Refused;
+        }
+        if new[Mark::ConnectSlow.index()] > 0 {
+            // The very first connection's banner was late: that isn't for many standing.
+            if o.established <= 1 || o.now < self.slow_immune_until {
+                self.slow_immune_until = o.now + IMMUNE;
+            } else {
+                self.trouble_until = o.now + TROUBLE;
+                return Act::Slow;
+            }
+        }
+        self.weigh(o, &new, floor)
+    }
+
+    fn weigh(&mut self, o: &Observation, new: &[u64; Mark::COUNT], floor: usize) -> Act {
+        for (kind, mark) in self.kinds.iter_mut().zip(KINDS) {
+            kind.marks += new[mark.index()];
+        }
+        self.most = self.most.max(o.established);
+        let waited = o.now.saturating_sub(self.since);
+        let transactions = o.totals.transactions.saturating_sub(self.transactions);
+        // Sessions that are gone altogether are a restart, and no strain.
+        let gone = o.held || 2 * o.established < self.most;
+        if !gone && (waited < WEIGHED || (transactions < WEIGHED_MIN && waited < WEIGHED_MAX)) {
+            return Act::None;
+        }
+        let mut act = Act::None;
+        for (kind, mark) in self.kinds.iter_mut().zip(KINDS) {
+            let marks = std::mem::take(&mut kind.marks);
+            if gone {
+                continue;
+            }
+            let share = marks as f64 / (transactions + marks).max(1) as f64;
+            let judged = kind.judge(mark, share, marks, o, floor);
+            if act == Act::None {
+                act = judged;
+            }
+        }
+        self.since = o.now;
+        self.transactions = o.totals.transactions;
+        self.most = o.established;
+        match act {
+            Act::Cut(_, to) => self.cap = Some((to, o.now + RETRY.1)),
+            Act::Restore(_) => self.cap = None,
+            _ => {}
+        }
+        act
+    }
+}
+
+impl Weighed {
+    fn judge(&mut self, mark: Mark, share: f64, marks: u64, o: &Observation, floor: usize) -> Act {
+        let n = o.established;
+        if let Some((from, before)) = self.cut.take()
+            && share > KEPT * before
+        {
+            self.immune_until = o.now + IMMUNE;
+            return Act::Restore(from);
+        }
+        if share < SHARE_MIN || marks < 2 {
+            return Act::None;
+        }
+        let as_below = self.low.is_some_and(|(low, rate, until)| low < n && o.now < until && share < rate / KEPT);
+        if as_below || n <= floor || o.now < self.immune_until {
+            if n <= floor || self.low.is_none_or(|(low, _, until)| n <= low || o.now >= until) {
+                self.low = Some((n, share, o.now + IMMUNE));
+            }
+            return Act::None;
+        }
+        self.cut = Some((n, share));
+        Act::Cut(mark, ((n as f64 * CUT) as usize).clamp(floor, n - 1))
+    }
+}
