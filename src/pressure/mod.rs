@@ -6,3 +6,4 @@
 //! errors to return. How it decides is in docs/pressure.md.
 
 pub mod law;
+pub mod queue;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::supply::{State, Supply};
 use crate::config::Connections;
 use crate::infeed::{Capabilities, InfeedConfig, NoRecord, RcptResult, Settlement, Transaction, Work};
+use crate::pressure::queue::QueueConfig;
 use crate::spool::{JobId, JobMeta, Owner, PRIORITY_MAX};
 
 /// One MTA of a run.
@@ -26,8 +27,8 @@ pub struct MtaConfig {
     pub connections: Connections,
     /// What `Auto` may come to, at most.
     pub connections_max: usize,
-    /// Messages that its queue may hold; `auto` keeps it below.
-    pub queue_target: u64,
+    /// Where its queue is looked for, and how much it may hold; `Auto` keeps it below.
+    pub queue: QueueConfig,
     pub infeed: InfeedConfig,
     /// How long a drain waits for it while it has not answered in this run.
     pub wait_first: Duration,
@@ -46,7 +47,7 @@ impl MtaConfig {
             sink: false,
             connections: Connections::Fixed(infeed.connections),
             connections_max: 64,
-            queue_target: 2_000,
+            queue: QueueConfig::off(),
             infeed,
             wait_first: Duration::from_secs(15),
             wait: Duration::from_secs(300),
