@@ -15,6 +15,7 @@ use crate::config::{self, Config, Connections, Environment, MtaEntry};
 use crate::infeed::StreakLimits;
 use crate::infeed::{AuthConfig, InfeedConfig, PasswordSource, Timeouts, TlsConfig};
 use crate::intake::address::check_domain_only;
+use crate::pressure::queue::{QueueConfig, QueueFolder};
 use crate::runner::{DrainConfig, MtaConfig, RetryPolicy};
 use crate::spool::{DirSpool, RetentionSettings, Settings};
 
@@ -189,7 +190,7 @@ fn mta_config(entry: &MtaEntry) -> MtaConfig {
         sink: false,
         connections: entry.settings.connections,
         connections_max: entry.settings.connections_max,
-        queue_target: 2_000,
+        queue: queue_config(&entry.settings),
         infeed: infeed_config(&entry.settings),
         messages_per_second: entry.settings.messages_per_second.0,
         wait_first: Duration::from_secs(entry.settings.wait_first_s),
@@ -198,12 +199,26 @@ fn mta_config(entry: &MtaEntry) -> MtaConfig {
     }
 }
 
+/// Where the queue of an MTA is looked for.
+fn queue_config(mta: &config::Mta) -> QueueConfig {
+    QueueConfig {
+        address: mta.address.clone(),
+        folder: match &mta.queue_dir {
+            None => QueueFolder::Ask,
+            Some(dir) if dir.as_os_str() == "none" => QueueFolder::Off,
+            Some(dir) => QueueFolder::At(dir.clone()),
+        },
+        control_socket: mta.control_socket.clone(),
+        target: mta.queue_target,
+    }
+}
+
 /// The built-in sink as an MTA, with the settings that all MTAs start from.
 pub fn sink_mta_config(config: &Config, address: String) -> MtaConfig {
     let settings = config::Mta { address, ..config.mta.clone() };
     let entry = MtaEntry { name: super::mta::SINK.to_owned(), weight: 1, settings };
     let mta = mta_config(&entry);
-    MtaConfig { sink: true, infeed: mta.infeed.clone().for_sink(), ..mta }
+    MtaConfig { sink: true, queue: QueueConfig::off(), infeed: mta.infeed.clone().for_sink(), ..mta }
 }
 
 /// The infeeds' part of the settings of one MTA.

@@ -138,6 +138,7 @@ fn shown(setting: &Setting) -> String {
         (
             Value::Unset,
             Bound::Path { example }
+            | Bound::PathOr { example, .. }
             | Bound::DomainName { example }
             | Bound::FileName { example }
             | Bound::Line { example },

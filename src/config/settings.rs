@@ -103,6 +103,22 @@ settings! {
         /// Each transaction counts as one, however many recipients it has. Over all connections to this MTA; a
         /// reload changes it at once (docs/scheduling.md).
         messages_per_second: Rate = Rate(None), Bound::Any;
+        /// Messages that the MTA's own queue may hold before `auto` slows down; 0: its queue is not looked at.
+        ///
+        /// A few seconds' or minutes' work for an MTA, so that it is never idle; and a tenth of what Postfix takes
+        /// into its active queue (`qmgr_message_active_limit`, 20,000), where all mail waits for all.
+        queue_target: u64 = 2000, Bound::Range { min: 0, max: 1_000_000 };
+        /// Folder of the MTA's queue, to count what waits in it: Postfix's `queue_directory`, or sendmail's
+        /// `QueueDirectory`, with a `*` at its end where that has one.
+        ///
+        /// Unset, Postfix is asked (`postconf -h queue_directory`) for an MTA on port 25 of this host; on another
+        /// port it might be another's. `none`, or a folder that infeed's user can't read: `auto` goes by the MTA's
+        /// replies alone.
+        queue_dir: Option<PathBuf> = None, Bound::PathOr { example: "/var/spool/postfix", word: "none" };
+        /// sendmail's control socket (`ControlSocketName`), to ask for the number of messages in its queue.
+        ///
+        /// Unset, queue_dir is read. sendmail knows the number only with its option `SharedMemoryKey`.
+        control_socket: Option<PathBuf> = None, Bound::Path { example: "/var/spool/mqueue/.control" };
         /// Name given in EHLO.
         ///
         /// Unset, it is the host's name, and an address literal where that has no dot.

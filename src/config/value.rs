@@ -190,6 +190,11 @@ pub enum Bound {
     Path {
         example: &'static str,
     },
+    /// A path, absolute; or this word.
+    PathOr {
+        example: &'static str,
+        word: &'static str,
+    },
     OneOf {
         names: &'static [&'static str],
     },
@@ -213,6 +218,7 @@ impl fmt::Display for Bound {
             Bound::Line { .. } => f.write_str("a line of text"),
             Bound::DomainName { .. } => f.write_str("a domain name, or an address literal in [ ]"),
             Bound::Path { .. } => f.write_str("an absolute path"),
+            Bound::PathOr { word, .. } => write!(f, "an absolute path, or \"{word}\""),
             Bound::OneOf { names } => {
                 for (i, name) in names.iter().enumerate() {
                     write!(f, "{}\"{name}\"", if i == 0 { "" } else { " or " })?;
@@ -242,6 +248,7 @@ impl Bound {
             }
             (Bound::DomainName { .. }, Value::Text(text)) => is_helo_name(text),
             (Bound::Path { .. }, Value::Text(text)) => is_absolute_path(text),
+            (Bound::PathOr { word, .. }, Value::Text(text)) => word == text || is_absolute_path(text),
             (Bound::OneOf { names }, Value::Text(text)) => names.contains(&text.as_str()),
             _ => false,
         }

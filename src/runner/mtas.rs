@@ -15,6 +15,7 @@ use crate::config::Connections;
 use crate::infeed::{Capabilities, InfeedConfig, NoRecord, RcptResult, Settlement, Transaction, Work};
 use crate::pressure::per_second::PerSecond;
 use crate::pressure::rate::{Limiter, Moment};
+use crate::pressure::queue::QueueConfig;
 use crate::spool::{JobId, JobMeta, Owner, PRIORITY_MAX};
 
 /// One MTA of a run.
@@ -30,8 +31,8 @@ pub struct MtaConfig {
     pub connections: Connections,
     /// What `Auto` may come to, at most.
     pub connections_max: usize,
-    /// Messages that its queue may hold; `auto` keeps it below.
-    pub queue_target: u64,
+    /// Where its queue is looked for, and how much it may hold; `Auto` keeps it below.
+    pub queue: QueueConfig,
     pub infeed: InfeedConfig,
     /// Transactions a second, at most.
     pub messages_per_second: Option<PerSecond>,
@@ -52,7 +53,7 @@ impl MtaConfig {
             sink: false,
             connections: Connections::Fixed(infeed.connections),
             connections_max: 64,
-            queue_target: 2_000,
+            queue: QueueConfig::off(),
             infeed,
             messages_per_second: None,
             wait_first: Duration::from_secs(15),

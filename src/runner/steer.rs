@@ -72,7 +72,7 @@ impl Steering {
             Connections::Auto => {
                 let connections_max = config.connections_max.max(1);
                 let limits =
-                    Limits { connections_min: 1, connections_max, queue_target: config.queue_target };
+                    Limits { connections_min: 1, connections_max, queue_target: config.queue.target };
                 self.law = Some(Law::new(limits));
                 self.connections = self.connections.min(connections_max);
             }

@@ -72,8 +72,11 @@ impl DirSpool {
             let Ok(file) = self.fs.open(&path) else { continue };
             out.journal_segments += 1;
             let bad = read_segment(name, &*file, |_| {}).at("read the journal", &path)?;
-            if bad > 0 {
-                out.add(&path, format!("{bad} damaged places"), "they are skipped", true);
+            if bad.damaged > 0 {
+                out.add(&path, format!("{} damaged places", bad.damaged), "they are skipped", true);
+            }
+            if bad.is_end_torn {
+                out.add(&path, "unfinished last record (a crash)", "the next drain drops it", false);
             }
         }
         let open: usize = self.replay(XxRange::ALL)?.values().map(|c| c.len()).sum();

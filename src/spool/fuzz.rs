@@ -6,7 +6,7 @@ use super::chunk::{CHUNK_RECIPIENTS_MAX, Chunk, ChunkHeader, ChunkWriter, Recipi
 use super::domains::{Composition, DomainKey};
 use super::fs::FsFile;
 use super::id::{ChunkDigest, ChunkName, JobId, Outcome};
-use super::journal::{Record, SegmentName, frame_for_tests, read_segment};
+use super::journal::{BadPlaces, Record, SegmentName, frame_for_tests, read_segment};
 use super::results::{Child, Settled};
 use super::{domains, results};
 use crate::fuzzing::{Fuzz, as_it_is, is_not_quadratic};
@@ -191,7 +191,7 @@ impl FsFile for InMemory {
     }
 }
 
-fn records(octets: &[u8]) -> (Vec<Record>, u64) {
+fn records(octets: &[u8]) -> (Vec<Record>, BadPlaces) {
     let mut found = Vec::new();
     let bad = read_segment(SEGMENT, &InMemory(octets.to_vec()), |record| found.push(record));
     (found, bad.expect("it is in memory"))
@@ -203,7 +203,11 @@ fn journal(input: &[u8]) {
     for record in &found {
         frame_for_tests(SEGMENT, record, &mut again);
     }
-    assert_eq!(records(&again), (found, 0), "what was read, written again, is read the same");
+    assert_eq!(
+        records(&again),
+        (found, BadPlaces::default()),
+        "what was read, written again, is read the same"
+    );
     // damage before a sound record never hides it
     let whole = records(&again).0;
     let damaged = [&b"\xb5\x04\xff\xff junk \xb5"[..], &again].concat();

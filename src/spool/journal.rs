@@ -186,12 +186,31 @@ fn checksum(seed: u32, kind: u8, payload: &[u8]) -> u32 {
     h.finalize()
 }
 
+/// Where a segment holds something else than records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BadPlaces {
+    /// Before a sound record: something was damaged.
+    pub damaged: u64,
+    /// After the last one: a crash cut its writing short, and nothing was said to hang on it.
+    pub is_end_torn: bool,
+}
+
+impl BadPlaces {
+    pub fn none(self) -> bool {
+        self == Self::default()
+    }
+}
+
 /// Hands every sound record of a segment to `each`, in order; what is torn or bad is stepped over, and
-/// the number of such places is returned. A piece of the file is in memory at a time.
+/// told. A piece of the file is in memory at a time.
 ///
 /// # Errors
 /// Those of reading.
-pub fn read_segment(name: SegmentName, file: &dyn FsFile, mut each: impl FnMut(Record)) -> io::Result<u64> {
+pub fn read_segment(
+    name: SegmentName,
+    file: &dyn FsFile,
+    mut each: impl FnMut(Record),
+) -> io::Result<BadPlaces> {
     let mut scan = Scan { seed: name.seed(), ..Scan::default() };
     let mut window = vec![0; WINDOW_BYTES];
     let (mut held, mut offset) = (0, 0);
@@ -201,7 +220,8 @@ pub fn read_segment(name: SegmentName, file: &dyn FsFile, mut each: impl FnMut(R
         let filled = held + read;
         let used = scan.take(&window[..filled], read == 0, &mut each);
         if read == 0 {
-            return Ok(scan.bad_places + u64::from(scan.junk && !scan.in_bad));
+            let is_end_torn = scan.in_bad || scan.junk;
+            return Ok(BadPlaces { damaged: scan.bad_places - u64::from(scan.in_bad), is_end_torn });
         }
         window.copy_within(used..filled, 0);
         held = filled - used;
@@ -231,7 +251,10 @@ impl Scan {
             if at == bytes.len() || !(is_last || bytes.len() - at >= RECORD_BYTES_MAX) {
                 break;
             }
-            self.bad_places += u64::from(std::mem::take(&mut self.junk) && !self.in_bad);
+            if std::mem::take(&mut self.junk) && !self.in_bad {
+                self.bad_places += 1;
+                self.in_bad = true;
+            }
             match record_at(self.seed, &bytes[at..]) {
                 Some((record, len)) => {
                     each(record);

@@ -277,7 +277,11 @@ pub(super) fn find_chunk(
     name: ChunkName,
 ) -> Result<std::result::Result<Chunk, String>> {
     match read_chunk(spool, dir, name) {
-        Err(e) if e.is_not_found() => read_chunk_at(spool, &dir.chunk_tmp(name)),
+        Err(e) if e.is_not_found() => match read_chunk_at(spool, &dir.chunk_tmp(name)) {
+            // neither is there: what is missing is the chunk
+            Err(tmp) if tmp.is_not_found() => Err(e),
+            read => read,
+        },
         other => other,
     }
 }

@@ -50,8 +50,8 @@ impl DirSpool {
                 apply(record, name.epoch, &self.boot, &mut rebooted, &mut handles, &mut open);
             })
             .at("read the journal", &path)?;
-            if bad > 0 {
-                tracing::warn!("{}: {bad} damaged places skipped", path.display());
+            if bad.damaged > 0 {
+                tracing::warn!("{}: {} damaged places skipped", path.display(), bad.damaged);
             }
         }
         open.retain(|_, chunks| {

@@ -18,6 +18,7 @@ use super::submission::{Begin, Submission};
 use crate::clock;
 use crate::slice::XxRange;
 
+mod checked;
 mod cut;
 mod disk_errors;
 mod retention;
