@@ -67,8 +67,6 @@ pub(super) fn pack(sizes: &[usize]) -> Pack {
     let jobs = sizes.iter().enumerate().map(|(m, &n)| PackedJob {
         sender: format!("s{m}@example.org"),
         literal: false,
-        messages_per_second: None,
-        windows: Vec::new(),
         message: format!("From: s{m}@example.org\r\n\r\nmember {m}\r\n").into_bytes(),
         recipients: (0..n).map(|r| format!("m{m}r{r}@example.org")).collect(),
     });
