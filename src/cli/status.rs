@@ -200,7 +200,7 @@ fn screen(s: &Status) -> Result<String, fmt::Error> {
             mta.accepted,
             mta.refused,
             mta.deferred,
-            [("", &mta.why), ("N is ", &mta.connections_why)]
+            [("", &mta.why), ("N is ", &mta.connections_why), ("queue ", &mta.queue_why)]
                 .into_iter()
                 .filter_map(|(what, why)| Some(format!("\n          {what}{}", why.as_ref()?)))
                 .collect::<String>()

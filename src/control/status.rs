@@ -100,6 +100,12 @@ pub struct MtaLine {
     /// Why so many may, where that is found by itself.
     #[serde(default)]
     pub connections_why: Option<String>,
+    /// Messages in its own queue, where that can be seen.
+    #[serde(default)]
+    pub queue: Option<u64>,
+    /// The same for people: how many, and from where; or why not.
+    #[serde(default)]
+    pub queue_why: Option<String>,
     /// Messages a second that it may take at most.
     #[serde(default)]
     pub messages_per_second: Option<PerSecond>,
@@ -300,6 +306,8 @@ impl Status {
                 established: mta.status.as_ref().map_or(0, |s| s.established),
                 connections: mta.connections,
                 connections_why: mta.connections_why.clone(),
+                queue: mta.queue.as_ref().and_then(|queue| queue.messages),
+                queue_why: mta.queue.as_ref().map(ToString::to_string),
                 messages_per_second: mta.messages_per_second,
                 accepted: mta.accepted,
                 refused: mta.refused,

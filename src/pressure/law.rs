@@ -212,6 +212,14 @@ impl Law {
 
     /// One line on why the number of connections is what it is, for `status` and the log.
     pub fn why(&self) -> String {
-        format!("{}: choice {} {:?} {:?} {:?} brake {:?}", self.wanted(), self.search.choice, self.state, self.search.tried_up, self.search.tried_down, self.braking)
+        format!(
+            "{}: choice {} {:?} {:?} {:?} brake {:?}",
+            self.wanted(),
+            self.search.choice,
+            self.state,
+            self.search.tried_up,
+            self.search.tried_down,
+            self.braking
+        )
     }
 }

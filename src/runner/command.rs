@@ -6,6 +6,7 @@ use super::{DomainRates, MtaConfig, ProgressSnapshot, RetryPolicy};
 use crate::config::Connections;
 use crate::infeed::{MtaStatus, StreakLimits};
 use crate::pressure::per_second::PerSecond;
+use crate::pressure::queue::Reading;
 use crate::spool::JobId;
 
 /// One wish; where there is an answer, it goes to the sender that it carries.
@@ -160,6 +161,8 @@ pub struct MtaRunStatus {
     pub connections: usize,
     /// Why so many, where that is found by itself.
     pub connections_why: Option<String>,
+    /// Its own queue; `None`: it is not looked at.
+    pub queue: Option<Reading>,
     /// Transactions a second that it may take now.
     pub messages_per_second: Option<PerSecond>,
     /// `None`: there was nothing for it yet.

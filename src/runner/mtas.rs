@@ -14,8 +14,8 @@ use super::supply::{State, Supply};
 use crate::config::Connections;
 use crate::infeed::{Capabilities, InfeedConfig, NoRecord, RcptResult, Settlement, Transaction, Work};
 use crate::pressure::per_second::PerSecond;
-use crate::pressure::rate::{Limiter, Moment};
 use crate::pressure::queue::QueueConfig;
+use crate::pressure::rate::{Limiter, Moment};
 use crate::spool::{JobId, JobMeta, Owner, PRIORITY_MAX};
 
 /// One MTA of a run.

@@ -7,6 +7,7 @@ use super::mtas::MtaConfig;
 use crate::config::Connections;
 use crate::infeed::{MtaState, MtaStatus, Pool};
 use crate::pressure::law::{Cuts, Decision, Law, Limits, Observation};
+use crate::pressure::queue::{QueueConfig, QueueProbe, Reading};
 
 /// The wheel of one MTA.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct Steering {
     /// What the law said last of its reasons, and when that was logged.
     said: String,
     account: Account,
+    /// The MTA's own queue, where the law looks at it.
+    queue: Option<QueueProbe>,
 }
 
 /// How many connections there were.
@@ -57,9 +60,9 @@ impl Steering {
             pace_per_s: None,
             said: String::new(),
             account: Account::default(),
+            queue: None,
         };
         steering.set(config, config.connections);
-        steering.begin();
         steering
     }
 
@@ -85,11 +88,19 @@ impl Steering {
     }
 
     /// The pool begins: its counts are from here on.
-    pub fn begin(&mut self) {
+    pub fn begin(&mut self, queue: &QueueConfig) {
+        // the sink, and whoever is not to be looked at, costs no thread
+        let is_watched = self.law.is_some() && *queue != QueueConfig::off();
+        self.queue = is_watched.then(|| QueueProbe::start(queue.clone()));
         (self.begun, self.account) = (Instant::now(), Account::default());
         if let Some(law) = &mut self.law {
             self.connections = law.observe(&Observation::default()).connections;
         }
+    }
+
+    /// What is known of the MTA's own queue; `None`: it is not looked at.
+    pub fn queue(&self) -> Option<Reading> {
+        self.queue.as_ref().map(QueueProbe::reading)
     }
 
     /// Connections that there shall be.
@@ -119,7 +130,6 @@ impl Steering {
         name: &str,
         pool: &mut Pool,
         status: &MtaStatus,
-        queue: Option<u64>,
         now: Instant,
     ) -> Option<Option<f64>> {
         self.account.read(now, status);
@@ -129,7 +139,7 @@ impl Steering {
             established: status.established,
             connecting: status.connecting,
             totals: pool.totals(),
-            queue,
+            queue: self.queue.as_ref().and_then(|queue| queue.reading().messages),
             held: status.state != MtaState::Up,
         };
         let Decision { connections, pace_per_s } = law.observe(&observation);

@@ -201,7 +201,8 @@ impl Weighed {
         if share < SHARE_MIN || marks < 2 {
             return Act::None;
         }
-        let as_below = self.low.is_some_and(|(low, rate, until)| low < n && o.now < until && share < rate / KEPT);
+        let as_below =
+            self.low.is_some_and(|(low, rate, until)| low < n && o.now < until && share < rate / KEPT);
         if as_below || n <= floor || o.now < self.immune_until {
             if n <= floor || self.low.is_none_or(|(low, _, until)| n <= low || o.now >= until) {
                 self.low = Some((n, share, o.now + IMMUNE));

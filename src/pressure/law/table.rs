@@ -70,7 +70,11 @@ impl Table {
         let Some(best) = self.0.iter().max_by(|a, b| a.goodput.total_cmp(&b.goodput)) else { return current };
         // The best of several is too good by chance.
         let most = best.goodput * (1.0 - best.error);
-        let enough = self.0.iter().find(|e| e.goodput * (1.0 + 0.5 * e.error) >= ENOUGH * most).map_or(best.connections, |e| e.connections);
+        let enough = self
+            .0
+            .iter()
+            .find(|e| e.goodput * (1.0 + 0.5 * e.error) >= ENOUGH * most)
+            .map_or(best.connections, |e| e.connections);
         match self.get(current) {
             Some(now) if enough > current && now.goodput >= TOO_LITTLE * most => current,
             _ => enough,
