@@ -13,7 +13,9 @@ use super::error::TuneError;
 use super::report::Report;
 use super::row::Row;
 
-const WIDTH: u32 = 960;
+const CHART: u32 = 820;
+/// Beside each chart, so that it covers nothing.
+const LEGEND: u32 = 260;
 const HEAD: u32 = 64;
 const PANEL: u32 = 320;
 const COLOURS: [RGBColor; 6] = [
@@ -41,7 +43,7 @@ pub fn svg(report: &Report) -> Result<String, TuneError> {
     }
     let mut out = String::new();
     {
-        let root = SVGBackend::with_string(&mut out, (WIDTH, HEAD + 3 * PANEL)).into_drawing_area();
+        let root = SVGBackend::with_string(&mut out, (CHART + LEGEND, HEAD + 3 * PANEL)).into_drawing_area();
         draw(report, &rows, &root).map_err(|error| TuneError::Plot(error.to_string()))?;
     }
     Ok(out)
@@ -108,7 +110,10 @@ fn curves(
         let first = curves.len();
         for row in rows {
             for (what, strength, value, bounds) in value(row) {
-                let name = format!("{} recipients/transaction {what}", row.recipients_per_transaction);
+                let name = match row.recipients_per_transaction {
+                    1 => format!("1 recipient/transaction {what}"),
+                    n => format!("{n} recipients/transaction {what}"),
+                };
                 let name = name.trim_end().to_owned();
                 let point = (row.connections as f64, value, bounds);
                 match curves[first..].iter_mut().find(|curve| curve.name == name) {
@@ -134,6 +139,7 @@ fn panel<'a>(
     knee: Option<f64>,
     top: Option<f64>,
 ) -> Result<(), Error<'a>> {
+    let (area, legend) = area.split_horizontally(CHART);
     let numbers = Connections::of(curves);
     let highest = curves
         .iter()
@@ -141,7 +147,7 @@ fn panel<'a>(
         .map(|&(_, value, bounds)| bounds.map_or(value, |(_, high)| high.max(value)))
         .fold(0.0, f64::max);
     let top = top.unwrap_or(highest * 1.1).max(1e-3);
-    let mut chart = ChartBuilder::on(area)
+    let mut chart = ChartBuilder::on(&area)
         .caption(title, ("sans-serif", 17).into_font().color(&INK))
         .margin_left(16)
         .margin_right(24)
@@ -167,24 +173,17 @@ fn panel<'a>(
     for curve in curves {
         let colour = curve.colour.mix(curve.strength);
         let line = curve.points.iter().map(|&(n, value, _)| (n, value));
-        chart
-            .draw_series(LineSeries::new(line.clone(), colour.stroke_width(2)))?
-            .label(curve.name.clone())
-            .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], colour.stroke_width(2)));
+        chart.draw_series(LineSeries::new(line.clone(), colour.stroke_width(2)))?;
         chart.draw_series(line.map(|at| Circle::new(at, 4, colour.filled())))?;
         let bars = curve.points.iter().filter_map(|&(n, _, bounds)| Some((n, bounds?)));
         chart.draw_series(
             bars.map(|(n, (low, high))| PathElement::new(vec![(n, low), (n, high)], colour.stroke_width(1))),
         )?;
     }
-    if curves.len() > 1 {
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.8))
-            .border_style(GRID)
-            .label_font(("sans-serif", 13).into_font().color(&INK))
-            .draw()?;
+    for (curve, y) in curves.iter().zip((36..).step_by(22)) {
+        let style = curve.colour.mix(curve.strength).stroke_width(3);
+        legend.draw(&PathElement::new(vec![(4, y), (28, y)], style))?;
+        legend.draw_text(&curve.name, &("sans-serif", 16).into_font().color(&INK), (36, y - 6))?;
     }
     Ok(())
 }
@@ -223,5 +222,71 @@ impl Ranged for Connections {
     fn range(&self) -> Range<f64> {
         let first = self.0.first().copied().unwrap_or(1.0);
         first..self.0.last().copied().unwrap_or(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tune::judge::{judge, tests::row};
+    use crate::tune::{Ended, Mta};
+
+    fn report(rows: Vec<Row>) -> Report {
+        Report {
+            address: "127.0.0.1:25 <&>".to_owned(),
+            mta: Mta::Postfix,
+            banner: String::new(),
+            processors: 2,
+            size_octets: 4096,
+            seconds: 5.0,
+            rounds: 3,
+            rounds_done: 3,
+            seed: 1,
+            messages_max: 1000,
+            accepted: 1000,
+            ended: Ended::Done,
+            trouble: None,
+            trouble_remedy: None,
+            knees: judge(&rows, 1).into_iter().collect(),
+            rows,
+            recipients_per_transaction: Some(1),
+            toml: None,
+            bottlenecks: Vec::new(),
+            remarks: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_plot_is_xml_with_a_point_for_each_number_on_each_curve_and_the_same_each_time() {
+        let rows: Vec<Row> = [1usize, 2, 4, 64]
+            .into_iter()
+            .map(|n| row(n, &[100.0 * n as f64, 90.0 * n as f64, 110.0 * n as f64], 1.5, 40.0))
+            .collect();
+        let plot = svg(&report(rows.clone())).expect("a plot");
+        assert_eq!(plot, svg(&report(rows)).expect("a plot"));
+        let tree = roxmltree::Document::parse(&plot).expect("XML");
+        let circles: Vec<i32> = tree
+            .descendants()
+            .filter(|node| node.has_tag_name("circle"))
+            .map(|node| node.attribute("cx").and_then(|x| x.parse().ok()).expect("a number"))
+            .collect();
+        // goodput; p50, p95, p99; machine, infeed
+        assert_eq!(circles.len(), 4 * 6);
+        for curve in circles.chunks(4) {
+            assert_eq!(curve, &circles[..4]);
+            assert!(curve.is_sorted() && curve.iter().all(|x| (0..CHART as i32).contains(x)), "{curve:?}");
+        }
+        let texts: Vec<&str> = tree.descendants().filter_map(|node| node.text()).map(str::trim).collect();
+        for words in ["connections (N)", "recipients/s", "ms", "% of all processors", "64"] {
+            assert!(texts.contains(&words), "{words}: {texts:?}");
+        }
+    }
+
+    #[test]
+    fn one_number_alone_has_a_plot_and_none_has_not() {
+        let one = svg(&report(vec![row(8, &[100.0], 1.5, 40.0)])).expect("a plot");
+        assert!(one.contains("<circle"));
+        let nothing = Row { recipients_per_second: None, ..row(8, &[], 1.5, 40.0) };
+        assert!(svg(&report(vec![nothing])).is_err());
     }
 }

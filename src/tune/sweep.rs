@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::letters::Letters;
 use super::plan::{PAUSE_S, Plan, Point};
-use super::rehearsal::{Measured, Rehearsal};
+use super::rehearsal::{Measured, NoSession, Rehearsal};
 use super::report::Ended;
 use super::row::{Cell, Row};
 use super::trouble::Trouble;
@@ -20,6 +20,8 @@ use crate::infeed::{InfeedConfig, MtaState, Opened, Pool};
 
 /// How often a step is looked at.
 const TICK: Duration = Duration::from_millis(20);
+/// How long those that connect beside one that was turned away may take.
+const ANSWERS_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// How steps are run.
 #[derive(Debug, Clone)]
@@ -156,7 +158,7 @@ async fn step(
     };
     let pool = Pool::start(infeed, rehearsal.clone());
     let mut ticks = tokio::time::interval(TICK);
-    let mut trouble = None;
+    let (mut trouble, mut turned_away) = (None, TurnedAway::default());
     loop {
         tokio::select! {
             () = pool.finished() => break,
@@ -171,18 +173,19 @@ async fn step(
                 Some(Trouble::Held { text: format!("{} {}", said.code, said.text) })
             }
             (_, MtaState::Held { why, .. }) => Some(Trouble::Held { text: why }),
-            (Some(error), _) if status.established > 0 => {
-                Some(Trouble::Limit { connections: rehearsal.sessions_max(), text: error.said })
-            }
-            (Some(error), _) if !(ever_connected || status.ever_connected) => {
+            (Some(error), _) if status.established == 0 && !(ever_connected || status.ever_connected) => {
                 Some(Trouble::NoSession { text: error.text })
             }
-            _ => None,
+            (error, _) => {
+                turned_away.hears(error.filter(|_| status.established > 0));
+                turned_away.limit(status.connecting, &rehearsal)
+            }
         };
         if trouble.is_some() || !goes_on {
             break;
         }
     }
+    trouble = trouble.or_else(|| turned_away.limit(0, &rehearsal));
     rehearsal.close();
     let stopped = pool.stop(config.grace).await;
     if stopped.aborted > 0 {
@@ -194,4 +197,23 @@ async fn step(
     }
     // what the MTA said to a message goes before what became of the connection
     rehearsal.trouble().or(trouble)
+}
+
+/// One that was turned away while sessions stood. How many the MTA takes is known once those that connected
+/// beside it have their answers too.
+#[derive(Default)]
+struct TurnedAway(Option<(String, Instant)>);
+
+impl TurnedAway {
+    fn hears(&mut self, error: Option<NoSession>) {
+        if let Some(error) = error {
+            self.0.get_or_insert((error.said, Instant::now()));
+        }
+    }
+
+    fn limit(&self, connecting: usize, rehearsal: &Rehearsal) -> Option<Trouble> {
+        let (said, since) = self.0.as_ref()?;
+        let is_known = connecting == 0 || since.elapsed() >= ANSWERS_WAIT_MAX;
+        is_known.then(|| Trouble::Limit { connections: rehearsal.sessions_max(), text: said.clone() })
+    }
 }
