@@ -6,7 +6,7 @@
 //!          ┘  (durable   (jobs,    (scan,    (claim,└─ infeed N ─┘
 //!             before OK)  chunks,   FIFO)     render,
 //!                         progress)           settle)
-//!  aside: config · control · cli · clock · sink (the MTA for rehearsals)
+//!  aside: config · control · cli · clock · sink (the MTA for rehearsals) · tune (which N an MTA wants)
 //! ```
 //!
 //! | word | meaning |
@@ -35,6 +35,7 @@ pub mod infeed;
 pub mod pressure;
 
 pub mod sink;
+pub mod tune;
 
 pub mod config;
 pub mod control;

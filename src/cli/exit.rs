@@ -10,6 +10,7 @@ use crate::intake::submit::SubmitError;
 use crate::runner::RunnerError;
 use crate::sink::SinkError;
 use crate::spool::SpoolError;
+use crate::tune::TuneError;
 
 /// Done: everything that was asked for.
 pub const DONE: u8 = 0;
@@ -125,6 +126,9 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
         if let Some(error) = cause.downcast_ref::<ControlError>() {
             return super::control::exit_code(error);
         }
+        if let Some(error) = cause.downcast_ref::<TuneError>() {
+            return of_tune(error);
+        }
         if let Some(error) = cause.downcast_ref::<SinkError>() {
             return error.exit_code();
         }
@@ -184,6 +188,20 @@ fn of_intake(error: &IntakeError) -> u8 {
         IntakeError::Rejects { source, .. } => of_io(source, CANT_CREATE),
         IntakeError::ColumnOfList { .. } | IntakeError::NoSuchColumn { .. } => USAGE,
         _ => BAD_DATA,
+    }
+}
+
+fn of_tune(error: &TuneError) -> u8 {
+    match error {
+        TuneError::Flag { .. }
+        | TuneError::Address { .. }
+        | TuneError::TooFewAddresses { .. }
+        | TuneError::TooFewMessages { .. }
+        | TuneError::NotLoopback { .. } => USAGE,
+        TuneError::Lookup { .. } => UNAVAILABLE,
+        TuneError::MessageRead { source, .. } => of_input(source),
+        TuneError::Message { .. } | TuneError::Render { .. } => BAD_DATA,
+        TuneError::Plot(_) => INTERNAL,
     }
 }
 

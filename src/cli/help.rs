@@ -18,7 +18,11 @@ fn describe_all(command: Command) -> Command {
     command.mut_args(describe).mut_subcommands(describe_all)
 }
 
+/// A flag that takes a list stands for no setting, whatever its name: `tune --connections 1,2,4`.
 fn describe(arg: Arg) -> Arg {
+    if arg.get_value_delimiter().is_some() {
+        return arg;
+    }
     let Some(setting) = arg.get_long().and_then(config::setting_of_flag) else { return arg };
     let own = arg.get_help().map(ToString::to_string).unwrap_or_default();
     arg.help(config::flag_help(setting, &own))
@@ -71,7 +75,8 @@ mod tests {
         arguments(&command(), &mut found);
         for (flag, full) in SETTING_FLAGS {
             let setting = config::setting_of_flag(flag).expect(full);
-            let of_flag: Vec<_> = found.iter().filter(|(_, arg)| arg.get_long() == Some(flag)).collect();
+            let is_of_flag = |arg: &Arg| arg.get_long() == Some(flag) && arg.get_value_delimiter().is_none();
+            let of_flag: Vec<_> = found.iter().filter(|(_, arg)| is_of_flag(arg)).collect();
             assert!(!of_flag.is_empty(), "no command has --{flag}");
             for (command, arg) in of_flag {
                 let help = arg.get_help().map(ToString::to_string).unwrap_or_default();

@@ -27,6 +27,7 @@ pub mod sink;
 pub mod spool;
 pub mod status;
 pub mod submit;
+pub mod tune;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -105,6 +106,15 @@ enum Command {
     Sink(Box<sink::SinkArgs>),
     #[command(after_help = "Example:\n  infeed spool check")]
     Spool(spool::SpoolArgs),
+    #[command(after_help = "Examples:\n  \
+        infeed tune --mta 127.0.0.1:25 --to rehearsal+%d@example.org\n  \
+        infeed tune --mta 127.0.0.1:2500 --to bench%d@discard.invalid --rounds 5 --messages-max 500000 \
+        --svg tune.svg --yes\n  \
+        infeed tune --to a%d@discard.invalid --connections 4,5,6,7,8 --recipients-per-transaction 1,10,50 \
+        --messages-max 200000\n\n\
+        Exit codes: 0 measured, 75 stopped by a signal (what was measured is printed), 65 the MTA refuses the\n\
+        address, 69 any other trouble with the MTA.")]
+    Tune(Box<tune::TuneArgs>),
     #[command(
         after_help = "Example:\n  infeed make-list --recipients 100000 --bad-percent 1 --output list.csv"
     )]
@@ -147,6 +157,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             .context("the threads of the sink can't be started")?
             .block_on(sink::run(*args, global.json)),
         Command::Spool(args) => spool::run(&args, global),
+        Command::Tune(args) => tune::run(&args, global),
         Command::MakeList(args) => without_json(global, "make-list").and_then(|()| make_list::run(args)),
         Command::Config(args) => config::run(&args, global),
         Command::Man(args) => without_json(global, "man").and_then(|()| man::run(&args)),
