@@ -98,7 +98,7 @@ impl<O: Owner> Slots<O> {
         let slot = &mut self.all[at];
         let outlet = Outlet { supply: self.supply.clone(), mta: slot.mta.clone() };
         slot.begun_us = clock::now_us();
-        slot.steering.begin(&slot.config.queue);
+        slot.steering.begin();
         let connections = slot.steering.connections();
         slot.pool = Some(Pool::start_with(slot.config.infeed.clone(), Arc::new(outlet), connections));
     }
@@ -116,7 +116,7 @@ impl<O: Owner> Slots<O> {
             slot.rate.read(now, slot.mta.counts.accepted.load(Relaxed));
             let Some(pool) = &mut slot.pool else { continue };
             let status = pool.status();
-            if let Some(pace) = slot.steering.steer(&slot.mta.name, pool, &status, now) {
+            if let Some(pace) = slot.steering.steer(&slot.config, pool, &status, now) {
                 self.supply.set_pace(&slot.mta, pace);
             }
             let (note, ended) = verdict(&status, &slot.config, slot.begun_us);

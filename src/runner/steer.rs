@@ -1,25 +1,29 @@
 //! One MTA's number of connections, while it works: observes the pool, asks the law, obeys it; and keeps
 //! the account of it for `status` and the summary.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::mtas::MtaConfig;
 use crate::config::Connections;
 use crate::infeed::{MtaState, MtaStatus, Pool};
-use crate::pressure::law::{Cuts, Decision, Law, Limits, Observation};
+use crate::pressure::law::{Cuts, Decision, Law, Limits, Observation, Totals};
 use crate::pressure::queue::{QueueConfig, QueueProbe, Reading};
+
+/// How often the number is logged, at most.
+const LOGGED_EVERY: Duration = Duration::from_secs(10);
 
 /// The wheel of one MTA.
 #[derive(Debug)]
 pub(super) struct Steering {
-    begun: Instant,
     asked: Connections,
     /// `None`: the number is fixed.
     law: Option<Law>,
+    /// When the law began to look, and what had been counted by then.
+    since: Option<(Instant, Totals)>,
     connections: usize,
     pace_per_s: Option<f64>,
-    /// What the law said last of its reasons, and when that was logged.
-    said: String,
+    /// When the number was logged last, and which one that was.
+    logged: Option<(Instant, usize)>,
     account: Account,
     /// The MTA's own queue, where the law looks at it.
     queue: Option<QueueProbe>,
@@ -53,12 +57,12 @@ impl Account {
 impl Steering {
     pub fn new(config: &MtaConfig) -> Self {
         let mut steering = Self {
-            begun: Instant::now(),
             asked: Connections::Fixed(1),
             law: None,
+            since: None,
             connections: 1,
             pace_per_s: None,
-            said: String::new(),
+            logged: None,
             account: Account::default(),
             queue: None,
         };
@@ -70,13 +74,16 @@ impl Steering {
     pub fn set(&mut self, config: &MtaConfig, connections: Connections) {
         self.asked = connections;
         match connections {
-            Connections::Fixed(count) => (self.law, self.connections) = (None, count),
+            Connections::Fixed(count) => {
+                (self.law, self.since, self.queue) = (None, None, None);
+                self.connections = count;
+            }
             Connections::Auto if self.law.is_some() => (),
             Connections::Auto => {
                 let connections_max = config.connections_max.max(1);
                 let limits =
                     Limits { connections_min: 1, connections_max, queue_target: config.queue.target };
-                self.law = Some(Law::new(limits));
+                (self.law, self.since) = (Some(Law::new(limits)), None);
                 self.connections = self.connections.min(connections_max);
             }
         }
@@ -87,14 +94,12 @@ impl Steering {
         self.asked
     }
 
-    /// The pool begins: its counts are from here on.
-    pub fn begin(&mut self, queue: &QueueConfig) {
-        // the sink, and whoever is not to be looked at, costs no thread
-        let is_watched = self.law.is_some() && *queue != QueueConfig::off();
-        self.queue = is_watched.then(|| QueueProbe::start(queue.clone()));
-        (self.begun, self.account) = (Instant::now(), Account::default());
+    /// A pool begins: its counts are from here on.
+    pub fn begin(&mut self) {
+        self.account = Account::default();
         if let Some(law) = &mut self.law {
             self.connections = law.observe(&Observation::default()).connections;
+            self.since = Some((Instant::now(), Totals::default()));
         }
     }
 
@@ -127,18 +132,23 @@ impl Steering {
     /// wants, in transactions a second, where that has changed.
     pub fn steer(
         &mut self,
-        name: &str,
+        config: &MtaConfig,
         pool: &mut Pool,
         status: &MtaStatus,
         now: Instant,
     ) -> Option<Option<f64>> {
         self.account.read(now, status);
         let Some(law) = self.law.as_mut() else { return self.pace_per_s.take().map(|_| None) };
+        // the sink, and whoever is not to be looked at, costs no thread
+        if self.queue.is_none() && config.queue != QueueConfig::off() {
+            self.queue = Some(QueueProbe::start(config.queue.clone()));
+        }
+        let (begun, before) = *self.since.get_or_insert_with(|| (now, pool.totals()));
         let observation = Observation {
-            now: now.duration_since(self.begun),
+            now: now.saturating_duration_since(begun),
             established: status.established,
             connecting: status.connecting,
-            totals: pool.totals(),
+            totals: pool.totals().since(&before),
             queue: self.queue.as_ref().and_then(|queue| queue.reading().messages),
             held: status.state != MtaState::Up,
         };
@@ -146,11 +156,14 @@ impl Steering {
         if connections != self.connections {
             self.connections = connections;
             pool.set_connections(connections);
-            let why = law.why();
-            if why != self.said {
-                tracing::debug!("MTA {name}: connections {why}");
-                self.said = why;
-            }
+        }
+        // a try of a number that is left again at once is not worth a line
+        let is_new = self.logged.is_none_or(|(at, count)| {
+            count != connections && now.saturating_duration_since(at) >= LOGGED_EVERY
+        });
+        if is_new {
+            tracing::info!("MTA {}: N is {}", config.name, law.why());
+            self.logged = Some((now, connections));
         }
         let is_new = pace_per_s != self.pace_per_s;
         self.pace_per_s = pace_per_s;

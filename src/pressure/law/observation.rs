@@ -81,6 +81,20 @@ pub struct Totals {
     pub marks: [u64; Mark::COUNT],
 }
 
+impl Totals {
+    /// What was added since `before`.
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            transactions: self.transactions - before.transactions,
+            recipients: self.recipients - before.recipients,
+            octets: self.octets - before.octets,
+            busy_us: self.busy_us - before.busy_us,
+            idle_us: self.idle_us - before.idle_us,
+            marks: std::array::from_fn(|i| self.marks[i] - before.marks[i]),
+        }
+    }
+}
+
 /// What the pool sees at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Observation {
