@@ -46,11 +46,11 @@ def timed(bench):
 class Drain:
     """A drain that is looked at once a second: accepted recipients, connections, and what `look` says."""
 
-    def __init__(self, bench, spool, address, connections, seconds, look=lambda: None):
+    def __init__(self, bench, spool, address, connections, seconds, look=lambda: None, more=()):
         self.bench, self.spool = bench, spool
         self.samples = []
         argv = [bench.infeed, "drain", "--spool", spool, "--mta", address, "--json", "--quiet"]
-        self.process = bench.start([*argv, "--connections", connections])
+        self.process = bench.start([*argv, "--connections", connections, *more])
         while not self.process.ended.is_set():
             now = time.monotonic() - self.process.began
             if now > seconds:
@@ -169,6 +169,8 @@ def real(bench, spool, name):
 def one(bench, spool, name, connections, warm, seconds):
     """One run into an MTA of its own."""
     mta = Postfix(bench) if name == "postfix" else Sendmail(bench)
+    # sendmail keeps all in its queue here, which is no sign of anything
+    more = ["--set", f"mta.queue_dir={mta.dir / 'spool'}"] if name == "postfix" else []
 
     def queued():
         if name != "postfix":
@@ -177,7 +179,7 @@ def one(bench, spool, name, connections, warm, seconds):
         return now["incoming"] + now["active"]
 
     try:
-        drain = Drain(bench, spool, mta.address, connections, warm + seconds, queued)
+        drain = Drain(bench, spool, mta.address, connections, warm + seconds, queued, more)
     finally:
         mta.stop()
     return *drain.between(warm, warm + seconds), drain
