@@ -241,6 +241,8 @@ enum QueueError {
     SocketAnswer { path: PathBuf, said: String },
     #[error("sendmail doesn't know its number of messages ({}): set SharedMemoryKey, or mta.queue_dir", path.display())]
     NoSharedMemory { path: PathBuf },
+    #[error("sendmail hasn't counted its queue yet ({}): it does at each queue run (-q)", path.display())]
+    NotCounted { path: PathBuf },
 }
 
 fn remedy(source: &std::io::Error) -> &'static str {

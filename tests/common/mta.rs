@@ -294,6 +294,15 @@ pub(super) fn fresh_dir() -> PathBuf {
     dir
 }
 
+/// A new folder that every user may pass through, for what an MTA is to find; it goes when dropped.
+///
+/// # Panics
+/// When there is no place for one.
+pub fn open_folder() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir();
+    folder.expect("a folder")
+}
+
 fn is_open_to_all(folder: &Path) -> bool {
     folder.is_absolute()
         && folder

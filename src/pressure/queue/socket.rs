@@ -1,7 +1,7 @@
 //! sendmail's control socket: the command `mstat`, whose lines `Q:FOLDER:N` tell the messages of each queue.
 //!
 //! sendmail keeps the numbers in shared memory, where its own option `SharedMemoryKey` gives it some; else it
-//! says -1. It corrects them at each queue run.
+//! says -1. It does so too until its first queue run, and corrects them at each.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -39,7 +39,10 @@ pub(super) fn messages(answer: &str, path: &Path) -> Result<Counted, QueueError>
         match line.rsplit_once(':').and_then(|(_, n)| n.trim().parse::<i64>().ok()) {
             Some(n) => match u64::try_from(n) {
                 Ok(n) => sum = Some(n.saturating_add(sum.unwrap_or(0))),
-                Err(_) => return Err(QueueError::NoSharedMemory { path: path.to_owned() }),
+                Err(_) if line.starts_with("NOTCONFIGURED") => {
+                    return Err(QueueError::NoSharedMemory { path: path.to_owned() });
+                }
+                Err(_) => return Err(QueueError::NotCounted { path: path.to_owned() }),
             },
             None => return Err(QueueError::SocketAnswer { path: path.to_owned(), said: line.to_owned() }),
         }

@@ -157,6 +157,8 @@ fn a_control_socket_tells_the_sum_of_its_queues() {
     assert_eq!(socket::messages(answer, path).unwrap(), Counted { messages: 42, is_more: false });
     let no_memory = socket::messages("C:1\r\nQ:NOTCONFIGURED:-1\r\n", path).unwrap_err().to_string();
     assert!(no_memory.contains("SharedMemoryKey"), "{no_memory}");
+    let not_yet = socket::messages("C:1\r\nQ:/q1:3\r\nQ:/q2:-1\r\n", path).unwrap_err().to_string();
+    assert!(not_yet.contains("hasn't counted"), "{not_yet}");
     for bad in ["", "Bad command (x)\r\n", "Q:\r\n", "Q:/q:many\r\n"] {
         assert!(matches!(socket::messages(bad, path), Err(QueueError::SocketAnswer { .. })), "{bad:?}");
     }
