@@ -131,6 +131,23 @@ fn send_to_the_sink_accounts_for_every_recipient() {
 }
 
 #[test]
+fn a_drain_that_ends_with_recipients_refused_has_exit_code_1_as_send_has() {
+    let place = Place::new();
+    let list = place.file("l.csv", "email\na@x.example\nrefuse-550@x.example\n");
+    let (_sink, address) = place.sink(&[]);
+    place.mail("submit", "plain.eml", &list).run().expect_code(0);
+    let run = place.drain(&address).run().expect_code(1);
+    assert_eq!((&run.json()["accepted"], &run.json()["settled"]), (&1.into(), &2.into()));
+    place.drain(&address).run().expect_code(0);
+    // whoever is suppressed was meant to be
+    let list = place.file("l2.csv", "email\nb@x.example\nc@x.example\n");
+    let suppressed = place.file("suppress.txt", "c@x.example\n");
+    let submit = place.mail("submit", "plain.eml", &list).arg("--again").arg("--suppress").arg(&suppressed);
+    submit.run().expect_code(0);
+    place.drain(&address).run().expect_code(0);
+}
+
+#[test]
 fn refused_recipients_make_exit_code_1_and_deferred_ones_75() {
     let place = Place::new();
     let list = place.file("l.csv", "email\na@x.example\nrefuse-550@x.example\nb@x.example\n");

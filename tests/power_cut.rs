@@ -92,12 +92,26 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.success(), "the disk is not copied");
 }
 
+fn kernel_has(file_system: &str) -> bool {
+    let listed = || {
+        let all = fs::read_to_string("/proc/filesystems").expect("/proc");
+        all.lines().any(|line| line.split_whitespace().last() == Some(file_system))
+    };
+    // as a module, perhaps
+    listed()
+        || Command::new("modprobe").arg(file_system).output().is_ok_and(|done| done.status.success())
+            && listed()
+}
+
 fn cuts_lose_nobody(file_system: &str) {
     if !long_tests() || !can_mount() {
         return;
     }
     if Command::new(format!("mkfs.{file_system}")).arg("-V").output().is_err() {
         return skip(&format!("there is no mkfs.{file_system}"));
+    }
+    if !kernel_has(file_system) {
+        return skip(&format!("this kernel has no {file_system}"));
     }
     let seed = Seed::new();
     let mut random = seed.random();

@@ -369,6 +369,7 @@ pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
             Ok(match code {
                 exit::DONE if !report.paused.is_empty() => exit::PENDING,
                 exit::DONE if report.unreadable > 0 => exit::BAD_DATA,
+                exit::DONE => exit::of_not_sent(report.not_sent),
                 code => code,
             })
         }

@@ -53,6 +53,12 @@ pub const MEANINGS: &[(u8, &str)] = &[
     (BAD_CONFIG, "bad configuration"),
 ];
 
+/// Of a command that did all that there was to do: [`SOME_REFUSED`] where so many recipients ended in anything but
+/// acceptance, or the suppression that was asked for.
+pub fn of_not_sent(recipients: u64) -> u8 {
+    if recipients > 0 { SOME_REFUSED } else { DONE }
+}
+
 /// An error that knows its exit code. Prints as the error that it carries.
 #[derive(Debug)]
 struct Coded {

@@ -199,15 +199,10 @@ fn no_drain_json(ended: &str, object: &mut Map<String, Value>) {
     object.insert("ended".into(), json!(ended));
 }
 
-/// 1 where a recipient ended in anything but acceptance, or the suppression that was asked for.
 fn code_of_counts(view: &JobView) -> u8 {
     let good = [Outcome::Accepted, Outcome::Suppressed];
     let others = Outcome::ALL.into_iter().filter(|outcome| !good.contains(outcome));
-    if others.map(|outcome| view.counts.of(outcome)).sum::<u64>() > 0 {
-        exit::SOME_REFUSED
-    } else {
-        exit::DONE
-    }
+    exit::of_not_sent(others.map(|outcome| view.counts.of(outcome)).sum())
 }
 
 fn summary(view: &JobView, drained: &Drained, session: &Session) -> anyhow::Result<()> {

@@ -109,6 +109,7 @@ pub async fn drain_owned<O: Owner>(
         return Err(e.into());
     }
     progress.set_note(None);
+    let (settled, so_far) = (progress.settled(), progress.snapshot());
     Ok(DrainReport {
         ended,
         connections_opened,
@@ -116,8 +117,9 @@ pub async fn drain_owned<O: Owner>(
         connections_mean,
         cuts,
         seconds: begun.elapsed().as_secs_f64(),
-        settled: progress.settled(),
-        accepted: progress.snapshot().accepted,
+        settled,
+        accepted: so_far.accepted,
+        not_sent: settled.saturating_sub(so_far.accepted + so_far.suppressed),
         unfinished,
         paused,
         left_alone: left_alone.into_iter().collect(),

@@ -152,6 +152,8 @@ pub struct DrainReport {
     /// Final outcomes in this run.
     pub settled: u64,
     pub accepted: u64,
+    /// Those of them that were neither accepted nor suppressed, as was asked for.
+    pub not_sent: u64,
     /// Recipients of active jobs that are still pending or deferred.
     pub unfinished: u64,
     /// Jobs that the refusal breaker paused, with what the MTA said.
