@@ -4,8 +4,9 @@
 //! the second why its default is what it is; both go into the sample file and the docs.
 
 use super::mtas::MtaEntry;
+use super::rates::{DomainRates, Rate};
 use super::tls_mode::TlsMode;
-use super::value::{Bound, DomainRates, Field, OnDoubt, Rate, Setting, Value};
+use super::value::{Bound, Field, OnDoubt, Setting, Value};
 use std::path::PathBuf;
 
 settings! {

@@ -123,6 +123,7 @@ fn a_table_of_rates_that_is_wrong_names_the_line_and_the_remedy() {
     ] {
         let file = desk.file("bad.toml", text).display().to_string();
         let run = desk.infeed(&["config", "check", &file]).run().expect_code(78);
-        assert!(run.stderr.contains(said) && run.stderr.contains("bad.toml:"), "{text}: {}", run.stderr);
+        let all = format!("{}{}", run.stdout, run.stderr);
+        assert!(all.contains(said) && all.contains("bad.toml:"), "{text}: {all}");
     }
 }
