@@ -10,7 +10,8 @@ use super::error::ConfigError;
 use super::load::Origin;
 use super::mtas::{mta_table, mta_table_own};
 use super::nearest::{nearest_group, nearest_mta_setting, nearest_setting};
-use super::value::{DomainRates, Kind, Setting, Value, integer, put_domain_rate, rate};
+use super::rates::{DomainRates, put_domain_rate, rate};
+use super::value::{Kind, Setting, Value, integer};
 use crate::pressure::per_second::PerSecond;
 
 /// A name as the parser gives it.

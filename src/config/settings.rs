@@ -5,8 +5,9 @@
 
 use super::connections::{CONNECTIONS_MAX, Connections};
 use super::mtas::MtaEntry;
+use super::rates::{DomainRates, Rate};
 use super::tls_mode::TlsMode;
-use super::value::{Bound, DomainRates, Field, OnDoubt, Rate, Setting, Value};
+use super::value::{Bound, Field, OnDoubt, Setting, Value};
 use std::path::PathBuf;
 
 settings! {

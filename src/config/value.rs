@@ -1,12 +1,11 @@
 //! The values that settings take, and the bounds that hold them.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::intake::address::check_domain_only;
-use crate::pressure::per_second::{PerSecond, PerSecondError};
+use crate::pressure::per_second::PerSecond;
 
+use super::rates::{DomainRates, domain_rates, rate};
 use super::text::{MTA_NAME_LEN_MAX, is_helo_name, is_mta_address, is_mta_name};
 
 /// A setting's value, of any kind.
@@ -22,9 +21,6 @@ pub enum Value {
     /// Not set: infeed finds the value itself.
     Unset,
 }
-
-/// Messages a second by domain.
-pub type DomainRates = BTreeMap<String, PerSecond>;
 
 /// As TOML writes it; `Unset` has no TOML form and reads `(not set)`.
 impl fmt::Display for Value {
@@ -102,41 +98,6 @@ impl Kind {
             Kind::Rate => "messages a second, from 0.001 to 1000000, or 0 for no limit",
             Kind::DomainRates => "a table of domains, each with its messages a second",
         }
-    }
-}
-
-/// Reads messages a second, 0 for no limit.
-pub(super) fn rate(text: &str) -> Result<Option<PerSecond>, String> {
-    match text.parse::<f64>() {
-        Ok(0.0) => Ok(None),
-        _ => text.parse().map(Some).map_err(|e: PerSecondError| e.to_string()),
-    }
-}
-
-/// Reads `gmail.com=20,example.org=0.5`.
-fn domain_rates(text: &str) -> Result<DomainRates, String> {
-    let mut rates = DomainRates::new();
-    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let (domain, per_second) =
-            part.split_once('=').ok_or_else(|| format!("{part:?} is no DOMAIN=RATE, as in gmail.com=20"))?;
-        put_domain_rate(&mut rates, domain.trim(), rate(per_second.trim())?)?;
-    }
-    Ok(rates)
-}
-
-/// Takes one line of a table of rates; the error is what is wrong with it.
-pub(super) fn put_domain_rate(
-    rates: &mut DomainRates,
-    domain: &str,
-    rate: Option<PerSecond>,
-) -> Result<(), String> {
-    check_domain_only(domain).map_err(|reason| format!("{domain:?} is no domain: {reason}"))?;
-    let Some(rate) = rate else {
-        return Err(format!("{domain} has the rate 0: leave the line out where there is no limit"));
-    };
-    match rates.insert(domain.to_ascii_lowercase(), rate) {
-        None => Ok(()),
-        Some(_) => Err(format!("{domain} is there twice")),
     }
 }
 
@@ -420,44 +381,6 @@ impl<T: Field> Field for Option<T> {
         match value {
             Value::Unset => None,
             value => Some(T::from_value(value)),
-        }
-    }
-}
-
-/// 0 is written for no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Rate(pub Option<PerSecond>);
-
-impl Field for Rate {
-    type Const = Rate;
-    const KIND: Kind = Kind::Rate;
-    fn from_const(default: Rate) -> Self {
-        default
-    }
-    fn to_value(&self) -> Value {
-        Value::Rate(self.0)
-    }
-    fn from_value(value: &Value) -> Self {
-        match value {
-            Value::Rate(rate) => Rate(*rate),
-            other => panic!("unchecked value {other:?} for a rate"),
-        }
-    }
-}
-
-impl Field for DomainRates {
-    type Const = ();
-    const KIND: Kind = Kind::DomainRates;
-    fn from_const((): ()) -> Self {
-        DomainRates::new()
-    }
-    fn to_value(&self) -> Value {
-        Value::DomainRates(self.clone())
-    }
-    fn from_value(value: &Value) -> Self {
-        match value {
-            Value::DomainRates(rates) => rates.clone(),
-            other => panic!("unchecked value {other:?} for rates by domain"),
         }
     }
 }

@@ -266,7 +266,7 @@ impl<O: Owner> Supply<O> {
         state.mtas[at].pace = pace.and_then(PerSecond::new);
         state.limits_changed();
         drop(state);
-        mta.paced.notify_one();
+        mta.paced.notify_last();
     }
 
     /// Takes up what settings say now of MTAs.
@@ -299,7 +299,7 @@ impl<O: Owner> Supply<O> {
                 for turn in &mut state.mtas {
                     if turn.wake_at.is_some_and(|at| at <= now) {
                         turn.wake_at = None;
-                        turn.mta.paced.notify_one();
+                        turn.mta.paced.notify_last();
                     }
                 }
                 let next = state.mtas.iter().filter_map(|turn| turn.wake_at).min();

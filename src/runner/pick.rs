@@ -146,7 +146,7 @@ impl<O: Owner> Supply<O> {
                 let waits =
                     mtas.iter_mut().find(|turn| Arc::ptr_eq(&turn.mta, mta)).map(|turn| &mut turn.waits);
                 if waits.is_some_and(std::mem::take) {
-                    mta.paced.notify_one();
+                    mta.paced.notify_last();
                 }
             }
             return Some(Pick {

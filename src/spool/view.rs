@@ -304,6 +304,8 @@ pub(super) fn state_of(
     let index = i as u16;
     let marked = record.state.possible_repeat || replayed.marked.contains(&index);
     match replayed.settled.get(&index) {
+        // put off, and never tried
+        Some(s) if s.outcome == Outcome::Deferred && s.attempts == 0 => (Outcome::Pending, marked),
         Some(s) => (s.outcome, marked || s.possible_repeat),
         None if replayed.power_cut || replayed.handed.contains(&index) => match on_doubt {
             OnDoubt::Resend => (waiting, true),

@@ -14,6 +14,9 @@ const HELD_BACK_HANDS_MAX: usize = 8;
 /// How long recipients are put off at most: so late is a change of the rate seen by them.
 const PUT_OFF_US_MAX: Micros = 600 * SECOND_US;
 
+/// Recipients of one chunk who wait for the rates of domains.
+type Limited = Vec<(DomainKey, Vec<u16>)>;
+
 impl<O: Owner> Feeder<O> {
     /// Takes up what rate and windows the job has now; false when it is outside of them, and let go of.
     pub(super) async fn pace(&mut self, job: &JobDue) -> Result<bool, SpoolError> {
@@ -105,13 +108,7 @@ impl<O: Owner> Feeder<O> {
     }
 
     /// They wait in the spool, as what was never tried, until the moment that is given.
-    fn put_one_off(
-        &self,
-        state: &mut State,
-        id: &JobId,
-        handle: u32,
-        aside: Vec<(DomainKey, Vec<u16>)>,
-    ) -> Micros {
+    fn put_one_off(&self, state: &mut State, id: &JobId, handle: u32, aside: Limited) -> Micros {
         let max_us = PUT_OFF_US_MAX.min(state.retry.delay_s_max * SECOND_US).max(SECOND_US);
         let steady = clock::steady_us();
         let recipients_max = state.recipients_max();
@@ -148,7 +145,7 @@ impl<O: Owner> Feeder<O> {
 }
 
 /// A chunk that is to be put off, with all who are left in it.
-fn next_put_off(state: &State, id: &JobId) -> Option<(u32, Vec<(DomainKey, Vec<u16>)>)> {
+fn next_put_off(state: &State, id: &JobId) -> Option<(u32, Limited)> {
     let run = state.jobs.get(id).filter(|run| run.stop.is_none())?;
     let of_job = state.hands.values().filter(|hand| hand.job == *id).count();
     if of_job <= HELD_BACK_HANDS_MAX || run.mixer.queued() == run.mixer.at_hand() {

@@ -267,4 +267,59 @@ proptest! {
         all.sort_unstable();
         prop_assert_eq!(all, (0..domains.len() as u16).collect::<Vec<_>>());
     }
+
+    #[test]
+    fn whoever_waits_for_a_rate_is_passed_over_and_nobody_is_lost(
+        domains in proptest::collection::vec(0u32..12, 1..400),
+        limited in proptest::collection::btree_set(0u32..12, 0..6),
+        steps in proptest::collection::vec((0u64..6, 1usize..5, 0u64..9), 1..300),
+        removed in 0usize..300,
+    ) {
+        let is_limited = |key_of: DomainKey| limited.iter().any(|d| key(*d) == key_of);
+        let names: Vec<String> = domains.iter().map(|d| format!("d{d}.example")).collect();
+        let mut mixer = Mixer::default();
+        for (handle, part) in names.chunks(100).enumerate() {
+            let given = part.iter().enumerate().map(|(i, d)| (i as u16, d.as_str()));
+            mixer.add(handle as u32, lanes_of(given, 3, |_| false, is_limited));
+        }
+        let domain_of = |handle: u32, index: u16| domains[handle as usize * 100 + usize::from(index)];
+        let (mut now, mut left): (u64, BTreeSet<(u32, u16)>) = (1, BTreeSet::new());
+        left.extend((0..domains.len()).map(|i| ((i / 100) as u32, (i % 100) as u16)));
+        // until when each of them waits
+        let mut until: HashMap<DomainKey, u64> = HashMap::new();
+        let mut steps = steps.into_iter().cycle();
+        let mut round = 0;
+        while !left.is_empty() {
+            let (step, max, wait) = steps.next().unwrap();
+            (now, round) = (now + step, round + 1);
+            if round == removed {
+                mixer.remove(0);
+                left.retain(|(handle, _)| *handle != 0);
+            }
+            let blocks = |key: DomainKey| until.get(&key).filter(|then| **then > now).map(|then| Moment(*then));
+            match mixer.take_allowed(max, Moment(now), blocks) {
+                Some((handle, indices, lane)) => {
+                    for index in &indices {
+                        let domain = domain_of(handle, *index);
+                        prop_assert!(left.remove(&(handle, *index)), "twice");
+                        prop_assert!(until.get(&key(domain)).is_none_or(|then| *then <= now), "it waits");
+                        prop_assert!(!limited.contains(&domain) || lane == Some(key(domain)), "another's lane");
+                    }
+                    if let Some(lane) = lane.filter(|lane| is_limited(*lane)) {
+                        until.insert(lane, now + wait);
+                    }
+                }
+                None if left.is_empty() => {}
+                None => {
+                    // all who are left wait, and it is known until when
+                    let waits = |(handle, index): &(u32, u16)| until.get(&key(domain_of(*handle, *index)));
+                    prop_assert!(left.iter().all(|who| waits(who).is_some_and(|then| *then > now)));
+                    let first = left.iter().filter_map(waits).min().copied();
+                    prop_assert_eq!(mixer.waits_until().map(|m| m.0), first);
+                    now = first.unwrap();
+                }
+            }
+            prop_assert_eq!(mixer.queued(), left.len() as u64);
+        }
+    }
 }

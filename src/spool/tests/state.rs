@@ -420,3 +420,45 @@ fn an_owner_begins_whatever_commands_make_of_a_dead_ones_job_meanwhile() {
         assert_eq!(report(&spool, &job).len(), 9);
     }
 }
+
+#[test]
+fn a_jobs_rate_and_window_are_kept_whatever_state_it_comes_to_and_whoever_has_it_in_hand() {
+    use crate::spool::Pacing;
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    let job = submit(&spool, "key", 8).unwrap();
+    let pacing = |spool: &DirSpool| {
+        let view = spool.view(&job).unwrap();
+        (view.standing.rate(&view.meta).map(|rate| rate.as_f64()), view.standing.windows(&view.meta).to_vec())
+    };
+    assert_eq!(pacing(&spool), (None, vec![]));
+    let window = vec!["08:00-20:00 UTC".to_owned()];
+    spool.set_pacing(&job, &Pacing::Windows(window.clone())).unwrap();
+    let (owner, claimed) = in_hand(&spool, &job);
+    spool.set_pacing(&job, &Pacing::Rate("0.5".parse().ok())).unwrap();
+    assert_eq!(pacing(&spool), (Some(0.5), window.clone()));
+    let due = owner.scan().unwrap();
+    assert_eq!((due[0].messages_per_second, &due[0].windows), ("0.5".parse().ok(), &window));
+    owner.finish(claimed.handle).unwrap();
+    owner.close().unwrap();
+    spool.pause(&job, "later").unwrap();
+    spool.set_pacing(&job, &Pacing::Rate(None)).unwrap();
+    assert_consistent(&spool.view(&job).unwrap());
+    spool.resume(&job, false).unwrap();
+    assert_eq!(pacing(&spool), (None, window));
+    spool.set_pacing(&job, &Pacing::Windows(vec![])).unwrap();
+    assert_eq!(pacing(&spool), (None, vec![]));
+    spool.cancel(&job).unwrap();
+    let error = spool.set_pacing(&job, &Pacing::Rate(None)).unwrap_err();
+    assert!(matches!(error, SpoolError::WrongState { .. }), "{error}");
+}
+
+#[test]
+fn no_limit_by_command_holds_over_the_rate_that_was_submitted() {
+    let standing = Standing { messages_per_second: Some(None), ..Standing::default() };
+    let text = toml::to_string(&standing).unwrap();
+    assert_eq!(toml::from_str::<Standing>(&text).unwrap(), standing, "{text}");
+    let earlier: Standing = toml::from_str("paused_us = 0\naccept_refusals = true\n").unwrap();
+    assert_eq!((earlier.messages_per_second, earlier.windows), (None, None));
+    assert!(toml::from_str::<Standing>("messages_per_second = -1.0\n").is_err());
+}
