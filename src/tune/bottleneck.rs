@@ -20,6 +20,8 @@ const SLOW_GREETING_MS: f64 = 500.0;
 const CPU_PERCENT_MIN: f64 = 85.0;
 /// Below this, more connections made it worse.
 const THRASH_SHARE: f64 = 0.85;
+/// Long enough that every connection could have got its greeting.
+const SECONDS_MIN: f64 = 1.0;
 /// The reply takes so many times longer beyond the knee where it waits in a queue.
 const REPLY_GROWTH_MIN: f64 = 1.5;
 
@@ -60,7 +62,7 @@ pub fn findings(rows: &[Row], knee: Option<&Knee>, limit: Option<&Trouble>, mta:
     let mut found = Vec::new();
     let mut add =
         |cause, evidence: String| found.push(Finding { cause, evidence, remedy: mta.remedy(cause) });
-    if let Some(Trouble::Limit { connections, text }) = limit {
+    if let Some(Trouble::Limit { connections, text, .. }) = limit {
         add(Cause::ConnectionLimit, format!("with {connections} connections it said to the next: {text}"));
     }
     let Some(knee) = knee else { return found };
@@ -68,7 +70,7 @@ pub fn findings(rows: &[Row], knee: Option<&Knee>, limit: Option<&Trouble>, mta:
     let Some(at) = measured.iter().position(|row| row.connections == knee.connections) else { return found };
     let (first, last) = (measured[0], measured[measured.len() - 1]);
     if limit.is_none()
-        && let Some(short) = measured.iter().find(|row| row.sessions < row.connections)
+        && let Some(short) = measured.iter().find(|row| waits_for_processes(row))
     {
         add(
             Cause::ProcessLimit,
@@ -163,6 +165,12 @@ pub fn findings(rows: &[Row], knee: Option<&Knee>, limit: Option<&Trouble>, mta:
     found
 }
 
+/// Some connections got their greeting soon, and others none in all the time that there was.
+fn waits_for_processes(row: &Row) -> bool {
+    let is_soon = row.greeting_ms.is_some_and(|ms| ms.p50 < SLOW_GREETING_MS);
+    is_soon && row.sessions < row.connections && row.seconds >= SECONDS_MIN
+}
+
 /// The first row where it takes longer than `limit_ms`, as connections and milliseconds.
 fn slow(rows: &[&Row], ms: impl Fn(&Row) -> Option<f64>, limit_ms: f64) -> Option<(usize, f64)> {
     rows.iter().filter_map(|row| Some((row.connections, ms(row)?))).find(|(_, ms)| *ms >= limit_ms)
@@ -199,7 +207,8 @@ mod tests {
 
     #[test]
     fn a_limit_that_was_said_comes_first_and_in_the_mtas_words() {
-        let limit = Trouble::Limit { connections: 21, text: "421 4.7.0 too many connections".into() };
+        let limit =
+            Trouble::Limit { connections: 21, text: "421 4.7.0 too many connections".into(), refused: false };
         let rows = rows(&FLAT_IDLE);
         let knee = judge(&rows, 1);
         let found = findings(&rows, knee.as_ref(), Some(&limit), Mta::Postfix);
@@ -215,6 +224,9 @@ mod tests {
         let mut rows = rows(&FLAT_IDLE);
         rows[3].sessions = 10;
         assert_eq!(causes(&rows, None)[0], Cause::ProcessLimit);
+        // a step that was over before they could have got one proves nothing
+        rows[3].seconds = 0.2;
+        assert!(!causes(&rows, None).contains(&Cause::ProcessLimit));
     }
 
     #[test]
