@@ -247,3 +247,15 @@ fn replies_a_second_late_are_told_as_such() {
     assert!(causes(&json).contains(&"second_late"), "{json:#}");
     assert_eq!(json["knees"][0]["sureness"], "too_few_rounds");
 }
+
+#[test]
+fn a_limit_of_recipients_a_transaction_is_remarked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sink = SinkProcess::start(folder.path(), &["--recipients-per-transaction-max", "5"]);
+    let arguments = ["--connections", "1", "--recipients-per-transaction", "5,8", "--rounds", "1"];
+    let json = tune(&sink.address(), &arguments).args(["--messages-max", "2000"]).run().expect_code(0).json();
+    let beyond = |row: &Value| row["errors"]["beyond_limit"].as_u64();
+    assert_eq!(beyond(&rows(&json)[0]), Some(0), "{json:#}");
+    assert!(beyond(&rows(&json)[1]) > Some(0), "{json:#}");
+    assert!(json["remarks"].to_string().contains("8 recipients a transaction"), "{}", json["remarks"]);
+}

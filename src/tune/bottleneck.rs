@@ -112,7 +112,8 @@ pub fn findings(rows: &[Row], knee: Option<&Knee>, limit: Option<&Trouble>, mta:
         );
     }
     let fallen = last.rate() / knee.best_recipients_per_second;
-    if at + 1 < measured.len() && fallen < THRASH_SHARE {
+    let is_thrash = at + 1 < measured.len() && fallen < THRASH_SHARE && is_below(last, &measured, knee);
+    if is_thrash {
         add(
             Cause::Thrash,
             format!("{} connections get {:.0} % of the best", last.connections, 100.0 * fallen),
@@ -120,7 +121,7 @@ pub fn findings(rows: &[Row], knee: Option<&Knee>, limit: Option<&Trouble>, mta:
     }
     let reply = |row: &Row| row.final_reply_ms.map_or(0.0, |ms| ms.p50);
     let growth = reply(last) / reply(measured[at]).max(1e-3);
-    let is_flat = at + 1 < measured.len() && fallen >= THRASH_SHARE;
+    let is_flat = at + 1 < measured.len() && !is_thrash;
     if busy < CPU_PERCENT_MIN && is_flat && growth >= REPLY_GROWTH_MIN {
         let waits = measured[at].cpu_percent.map_or(0.0, |cpu| cpu.iowait);
         let waits = if waits >= 1.0 {
@@ -169,6 +170,14 @@ pub fn findings(rows: &[Row], knee: Option<&Knee>, limit: Option<&Trouble>, mta:
 fn waits_for_processes(row: &Row) -> bool {
     let is_soon = row.greeting_ms.is_some_and(|ms| ms.p50 < SLOW_GREETING_MS);
     is_soon && row.sessions < row.connections && row.seconds >= SECONDS_MIN
+}
+
+/// In no round was it as good as the best number was in its worst: no chance.
+fn is_below(row: &Row, rows: &[&Row], knee: &Knee) -> bool {
+    let best = rows.iter().find(|row| row.connections == knee.best_connections);
+    let bounds =
+        row.recipients_per_second.as_ref().zip(best.and_then(|best| best.recipients_per_second.as_ref()));
+    bounds.is_some_and(|(row, best)| row.max < best.min)
 }
 
 /// The first row where it takes longer than `limit_ms`, as connections and milliseconds.
@@ -252,6 +261,10 @@ mod tests {
     fn goodput_that_falls_beyond_the_knee_is_thrash() {
         let fallen = [(1, 100.0, 1.0, 20.0), (2, 200.0, 1.0, 30.0), (4, 100.0, 9.0, 30.0)];
         assert_eq!(causes(&rows(&fallen), None), [Cause::Thrash]);
+        // rounds that overlap prove nothing
+        let mut noisy = rows(&fallen);
+        noisy[2] = row(4, &[100.0, 100.0, 210.0], 9.0, 30.0);
+        assert!(!causes(&noisy, None).contains(&Cause::Thrash));
     }
 
     #[test]

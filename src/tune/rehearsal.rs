@@ -270,6 +270,10 @@ impl Work for Rehearsal {
                 RcptResult::NotTried => errors.not_tried += 1,
             }
         }
+        if settlement.results.iter().any(|result| matches!(result, RcptResult::Accepted { .. })) {
+            let untried = settlement.results.iter().filter(|result| matches!(result, RcptResult::NotTried));
+            gate.measured.errors.beyond_limit += untried.count() as u64;
+        }
         if let Some(trouble) = gate.watch.look(&settlement) {
             gate.trouble.get_or_insert(trouble);
             gate.closed = true;
