@@ -20,6 +20,8 @@ const SLOW_GREETING_MS: f64 = 500.0;
 const CPU_PERCENT_MIN: f64 = 85.0;
 /// Below this, more connections made it worse.
 const THRASH_SHARE: f64 = 0.85;
+/// Long enough that every connection could have got its greeting.
+const SECONDS_MIN: f64 = 1.0;
 /// The reply takes so many times longer beyond the knee where it waits in a queue.
 const REPLY_GROWTH_MIN: f64 = 1.5;
 
@@ -60,7 +62,7 @@ pub fn findings(rows: &[Row], knee: Option<&Knee>, limit: Option<&Trouble>, mta:
     let mut found = Vec::new();
     let mut add =
         |cause, evidence: String| found.push(Finding { cause, evidence, remedy: mta.remedy(cause) });
-    if let Some(Trouble::Limit { connections, text }) = limit {
+    if let Some(Trouble::Limit { connections, text, .. }) = limit {
         add(Cause::ConnectionLimit, format!("with {connections} connections it said to the next: {text}"));
     }
     let Some(knee) = knee else { return found };
@@ -68,7 +70,7 @@ pub fn findings(rows: &[Row], knee: Option<&Knee>, limit: Option<&Trouble>, mta:
     let Some(at) = measured.iter().position(|row| row.connections == knee.connections) else { return found };
     let (first, last) = (measured[0], measured[measured.len() - 1]);
     if limit.is_none()
-        && let Some(short) = measured.iter().find(|row| row.sessions < row.connections)
+        && let Some(short) = measured.iter().find(|row| waits_for_processes(row))
     {
         add(
             Cause::ProcessLimit,
@@ -110,7 +112,8 @@ pub fn findings(rows: &[Row], knee: Option<&Knee>, limit: Option<&Trouble>, mta:
         );
     }
     let fallen = last.rate() / knee.best_recipients_per_second;
-    if at + 1 < measured.len() && fallen < THRASH_SHARE {
+    let is_thrash = at + 1 < measured.len() && fallen < THRASH_SHARE && is_below(last, &measured, knee);
+    if is_thrash {
         add(
             Cause::Thrash,
             format!("{} connections get {:.0} % of the best", last.connections, 100.0 * fallen),
@@ -118,7 +121,7 @@ pub fn findings(rows: &[Row], knee: Option<&Knee>, limit: Option<&Trouble>, mta:
     }
     let reply = |row: &Row| row.final_reply_ms.map_or(0.0, |ms| ms.p50);
     let growth = reply(last) / reply(measured[at]).max(1e-3);
-    let is_flat = at + 1 < measured.len() && fallen >= THRASH_SHARE;
+    let is_flat = at + 1 < measured.len() && !is_thrash;
     if busy < CPU_PERCENT_MIN && is_flat && growth >= REPLY_GROWTH_MIN {
         let waits = measured[at].cpu_percent.map_or(0.0, |cpu| cpu.iowait);
         let waits = if waits >= 1.0 {
@@ -163,6 +166,20 @@ pub fn findings(rows: &[Row], knee: Option<&Knee>, limit: Option<&Trouble>, mta:
     found
 }
 
+/// Some connections got their greeting soon, and others none in all the time that there was.
+fn waits_for_processes(row: &Row) -> bool {
+    let is_soon = row.greeting_ms.is_some_and(|ms| ms.p50 < SLOW_GREETING_MS);
+    is_soon && row.sessions < row.connections && row.seconds >= SECONDS_MIN
+}
+
+/// In no round was it as good as the best number was in its worst: no chance.
+fn is_below(row: &Row, rows: &[&Row], knee: &Knee) -> bool {
+    let best = rows.iter().find(|row| row.connections == knee.best_connections);
+    let bounds =
+        row.recipients_per_second.as_ref().zip(best.and_then(|best| best.recipients_per_second.as_ref()));
+    bounds.is_some_and(|(row, best)| row.max < best.min)
+}
+
 /// The first row where it takes longer than `limit_ms`, as connections and milliseconds.
 fn slow(rows: &[&Row], ms: impl Fn(&Row) -> Option<f64>, limit_ms: f64) -> Option<(usize, f64)> {
     rows.iter().filter_map(|row| Some((row.connections, ms(row)?))).find(|(_, ms)| *ms >= limit_ms)
@@ -199,7 +216,8 @@ mod tests {
 
     #[test]
     fn a_limit_that_was_said_comes_first_and_in_the_mtas_words() {
-        let limit = Trouble::Limit { connections: 21, text: "421 4.7.0 too many connections".into() };
+        let limit =
+            Trouble::Limit { connections: 21, text: "421 4.7.0 too many connections".into(), refused: false };
         let rows = rows(&FLAT_IDLE);
         let knee = judge(&rows, 1);
         let found = findings(&rows, knee.as_ref(), Some(&limit), Mta::Postfix);
@@ -215,6 +233,9 @@ mod tests {
         let mut rows = rows(&FLAT_IDLE);
         rows[3].sessions = 10;
         assert_eq!(causes(&rows, None)[0], Cause::ProcessLimit);
+        // a step that was over before they could have got one proves nothing
+        rows[3].seconds = 0.2;
+        assert!(!causes(&rows, None).contains(&Cause::ProcessLimit));
     }
 
     #[test]
@@ -240,6 +261,10 @@ mod tests {
     fn goodput_that_falls_beyond_the_knee_is_thrash() {
         let fallen = [(1, 100.0, 1.0, 20.0), (2, 200.0, 1.0, 30.0), (4, 100.0, 9.0, 30.0)];
         assert_eq!(causes(&rows(&fallen), None), [Cause::Thrash]);
+        // rounds that overlap prove nothing
+        let mut noisy = rows(&fallen);
+        noisy[2] = row(4, &[100.0, 100.0, 210.0], 9.0, 30.0);
+        assert!(!causes(&noisy, None).contains(&Cause::Thrash));
     }
 
     #[test]

@@ -102,6 +102,7 @@ pub struct NoSession {
     pub text: String,
     /// The MTA's own words where it had some, else as `text`.
     pub said: String,
+    pub is_reply: bool,
 }
 
 impl Rehearsal {
@@ -269,6 +270,10 @@ impl Work for Rehearsal {
                 RcptResult::NotTried => errors.not_tried += 1,
             }
         }
+        if settlement.results.iter().any(|result| matches!(result, RcptResult::Accepted { .. })) {
+            let untried = settlement.results.iter().filter(|result| matches!(result, RcptResult::NotTried));
+            gate.measured.errors.beyond_limit += untried.count() as u64;
+        }
         if let Some(trouble) = gate.watch.look(&settlement) {
             gate.trouble.get_or_insert(trouble);
             gate.closed = true;
@@ -293,11 +298,11 @@ impl Work for Rehearsal {
                 measured.errors.no_session += 1;
                 measured.errors.last = Some(error.to_string());
                 let text = error.to_string();
-                let said = match error {
-                    InfeedError::Said { said, .. } => format!("{} {}", said.code, said.text),
-                    _ => text.clone(),
+                let (said, is_reply) = match error {
+                    InfeedError::Said { said, .. } => (format!("{} {}", said.code, said.text), true),
+                    _ => (text.clone(), false),
                 };
-                gate.no_session = Some(NoSession { text, said });
+                gate.no_session = Some(NoSession { text, said, is_reply });
             }
             Observed::SessionLost(error) => {
                 measured.errors.sessions_lost += 1;

@@ -176,11 +176,11 @@ fn remarks(plan: &Plan, rows: &[Row], ended: &Ended, knee: Option<&Knee>) -> Vec
              {enough:.0} gives every step a second"
         ));
     }
-    for row in rows.iter().filter(|row| row.errors.not_tried > 0 && row.recipients_per_transaction > 1) {
+    for row in rows.iter().filter(|row| row.errors.beyond_limit > 0) {
         remarks.push(format!(
             "at {} connections and {} recipients a transaction {} recipients came back untried: the MTA takes \
              fewer a transaction",
-            row.connections, row.recipients_per_transaction, row.errors.not_tried
+            row.connections, row.recipients_per_transaction, row.errors.beyond_limit
         ));
     }
     let missing: Vec<String> =

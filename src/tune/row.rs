@@ -9,8 +9,10 @@ use super::cpu::CpuShare;
 use super::plan::Point;
 use super::rehearsal::{Measured, histogram};
 
-/// Replies this late, in µs, are called a second late: in_flow_delay and its like.
-const SECOND_LATE_US: std::ops::RangeInclusive<u64> = 900_000..=1_500_000;
+/// Replies this late, in µs, are called a second late (in_flow_delay and its like), if there are twice as
+/// many of them as of those before: a machine that is merely slow makes no such plateau.
+const SECOND_LATE_US: (u64, u64) = (950_000, 1_300_000);
+const BEFORE_US: (u64, u64) = (500_000, 900_000);
 
 /// What went wrong, counted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -19,8 +21,11 @@ pub struct Errors {
     pub deferred: u64,
     pub refused: u64,
     pub in_doubt: u64,
-    /// Recipients whose letter came back: a limit of recipients a transaction, a lost connection.
+    /// Recipients whose letter came back: a limit of recipients a transaction, a connection that was lost or
+    /// took long to stand.
     pub not_tried: u64,
+    /// Of those, in transactions that others were accepted in: the MTA takes fewer a transaction.
+    pub beyond_limit: u64,
     /// Connects that no session came of.
     pub no_session: u64,
     /// Sessions that ended otherwise than by our will.
@@ -30,9 +35,9 @@ pub struct Errors {
 }
 
 impl Errors {
-    /// All of them.
+    /// All of them; what came back untried is none, as when a connection took long to stand.
     pub fn count(&self) -> u64 {
-        self.deferred + self.refused + self.in_doubt + self.not_tried + self.no_session + self.sessions_lost
+        self.deferred + self.refused + self.in_doubt + self.no_session + self.sessions_lost
     }
 
     fn add(&mut self, other: Errors) {
@@ -40,6 +45,7 @@ impl Errors {
         self.refused += other.refused;
         self.in_doubt += other.in_doubt;
         self.not_tried += other.not_tried;
+        self.beyond_limit += other.beyond_limit;
         self.no_session += other.no_session;
         self.sessions_lost += other.sessions_lost;
         self.last = other.last.or(self.last.take());
@@ -165,7 +171,9 @@ impl Default for Cell {
 impl Cell {
     /// Adds a step. `counts`: it ran to its end, so that its rate is one.
     pub fn add(&mut self, round: usize, measured: Measured, counts: bool) {
-        if counts && measured.accepted > 0 && measured.seconds > 0.0 {
+        // letters that were gone before one was accepted are no measure; a whole step for nothing is
+        let is_rate = measured.accepted > 0 || !measured.used_up;
+        if counts && is_rate && measured.seconds > 0.0 {
             self.rates.insert(round, measured.accepted as f64 / measured.seconds);
             self.seconds.push(measured.seconds);
             self.rounds_used_up += usize::from(measured.used_up);
@@ -180,10 +188,6 @@ impl Cell {
     }
 
     pub fn row(&self, point: Point) -> Row {
-        let late = |histogram: &Histogram<u64>| {
-            histogram.count_between(*SECOND_LATE_US.start(), *SECOND_LATE_US.end())
-        };
-        let replies = self.content_us.len().max(1) as f64;
         let of_cpu = |part: fn(&CpuShare) -> f64| {
             let mut parts: Vec<f64> = self.cpu.iter().map(part).collect();
             parts.sort_by(f64::total_cmp);
@@ -199,8 +203,8 @@ impl Cell {
             mail_rcpt_ms: Percentiles::of(&self.envelope_us),
             connect_ms: Percentiles::of(&self.connect_us),
             greeting_ms: Percentiles::of(&self.greeting_us),
-            second_late_percent: 100.0 * (late(&self.content_us).max(late(&self.envelope_us))) as f64
-                / replies,
+            second_late_percent: second_late_percent(&self.content_us)
+                .max(second_late_percent(&self.envelope_us)),
             cpu_percent: (!self.cpu.is_empty()).then(|| CpuShare {
                 infeed: of_cpu(|cpu| cpu.infeed),
                 machine: of_cpu(|cpu| cpu.machine),
@@ -214,8 +218,45 @@ impl Cell {
     }
 }
 
+fn second_late_percent(histogram: &Histogram<u64>) -> f64 {
+    let late = histogram.count_between(SECOND_LATE_US.0, SECOND_LATE_US.1);
+    let is_plateau = late > 2 * histogram.count_between(BEFORE_US.0, BEFORE_US.1);
+    if is_plateau { 100.0 * late as f64 / histogram.len() as f64 } else { 0.0 }
+}
+
 fn merge(into: &mut Histogram<u64>, from: &Histogram<u64>) {
     if let Err(error) = into.add(from) {
         unreachable!("histograms of the same bounds: {error:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_ms(values: impl Iterator<Item = u64>) -> Histogram<u64> {
+        let mut histogram = histogram();
+        values.for_each(|ms| histogram.saturating_record(ms * 1000));
+        histogram
+    }
+
+    #[test]
+    fn a_plateau_at_a_second_is_told_from_a_slow_machine() {
+        // one in four waits a second more
+        let braked = of_ms((0..400).map(|i| 5 + i % 20 + if i % 4 == 0 { 1_000 } else { 0 }));
+        assert!((24.0..=26.0).contains(&second_late_percent(&braked)), "{}", second_late_percent(&braked));
+        let slow = of_ms(1..1_500);
+        assert_eq!(second_late_percent(&slow), 0.0);
+        assert_eq!(second_late_percent(&histogram()), 0.0);
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between_the_two_in_the_middle() {
+        assert_eq!(median(&[]), 0.0);
+        assert_eq!(median(&[3.0]), 3.0);
+        assert_eq!(median(&[1.0, 2.0, 4.0, 100.0]), 3.0);
+        assert_eq!(Spread::of(BTreeMap::new()), None);
+        let spread = Spread::of([(0, 3.0), (2, 1.0), (4, 2.0)].into()).expect("values");
+        assert_eq!((spread.median, spread.min, spread.max), (2.0, 1.0, 3.0));
     }
 }

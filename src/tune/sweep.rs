@@ -94,6 +94,7 @@ pub async fn sweep(
                     config.processors,
                 ));
                 let accepted = swept.recipients_accepted;
+                let mut pause = Duration::from_secs_f64(PAUSE_S);
                 let ended =
                     step(rehearsal.clone(), point, config, stop.clone(), swept.opened.is_some(), || {
                         progress(Progress { done, round, point, accepted: accepted + rehearsal.accepted() });
@@ -111,12 +112,15 @@ pub async fn sweep(
                         swept.ended = Ended::Trouble { connections: point.connections, trouble };
                         break 'sweep;
                     }
-                    Some(limit) => swept.limit = Some(limit),
+                    Some(limit) => {
+                        if matches!(limit, Trouble::Limit { refused: true, .. }) {
+                            pause = Duration::from_millis(config.infeed.connect_refused_hold_ms);
+                        }
+                        swept.limit = Some(limit);
+                    }
                     None => (),
                 }
-                if !*stop.borrow() {
-                    tokio::time::sleep(Duration::from_secs_f64(PAUSE_S)).await;
-                }
+                rest(pause, &stop).await;
             }
             done += 1;
             if *stop.borrow() {
@@ -128,6 +132,15 @@ pub async fn sweep(
     }
     swept.rows = cells.iter().map(|(&point, cell)| cell.row(point)).collect();
     swept
+}
+
+/// Between two steps; a stop ends it.
+async fn rest(pause: Duration, stop: &watch::Receiver<bool>) {
+    let mut stop = stop.clone();
+    tokio::select! {
+        () = tokio::time::sleep(pause) => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
 }
 
 /// The MTA doesn't take as many connections.
@@ -202,18 +215,22 @@ async fn step(
 /// One that was turned away while sessions stood. How many the MTA takes is known once those that connected
 /// beside it have their answers too.
 #[derive(Default)]
-struct TurnedAway(Option<(String, Instant)>);
+struct TurnedAway(Option<(NoSession, Instant)>);
 
 impl TurnedAway {
     fn hears(&mut self, error: Option<NoSession>) {
         if let Some(error) = error {
-            self.0.get_or_insert((error.said, Instant::now()));
+            self.0.get_or_insert((error, Instant::now()));
         }
     }
 
     fn limit(&self, connecting: usize, rehearsal: &Rehearsal) -> Option<Trouble> {
-        let (said, since) = self.0.as_ref()?;
+        let (error, since) = self.0.as_ref()?;
         let is_known = connecting == 0 || since.elapsed() >= ANSWERS_WAIT_MAX;
-        is_known.then(|| Trouble::Limit { connections: rehearsal.sessions_max(), text: said.clone() })
+        is_known.then(|| Trouble::Limit {
+            connections: rehearsal.sessions_max(),
+            text: error.said.clone(),
+            refused: !error.is_reply,
+        })
     }
 }

@@ -43,12 +43,12 @@ pub fn text(report: &Report) -> String {
     table(report, &mut out);
     out.push('\n');
     for knee in &report.knees {
-        line(&mut out, format_args!("{}", knee_line(knee, report.knees.len() > 1)));
+        wrapped(&mut out, &knee_line(knee, report.knees.len() > 1), "");
     }
     if let Ended::Trouble { connections, trouble } = &report.ended {
         let remedy = report.trouble_remedy.as_deref().unwrap_or_default();
-        line(&mut out, format_args!("stopped at {connections} connections: {}", trouble.text()));
-        line(&mut out, format_args!("  {remedy}"));
+        wrapped(&mut out, &format!("stopped at {connections} connections: {}", trouble.text()), "");
+        wrapped(&mut out, remedy, "  ");
     }
     if let Some(toml) = &report.toml {
         line(&mut out, format_args!("\nfor the configuration file:\n"));
@@ -64,15 +64,18 @@ pub fn text(report: &Report) -> String {
         );
     }
     for (i, found) in report.bottlenecks.iter().enumerate() {
-        let head = if i == 0 { "\nthe next bottleneck: " } else { "and: " };
-        line(&mut out, format_args!("{head}{}", found.evidence));
-        line(&mut out, format_args!("  {}", found.remedy));
+        let head = if i == 0 { "the next bottleneck: " } else { "and: " };
+        if i == 0 {
+            out.push('\n');
+        }
+        wrapped(&mut out, &format!("{head}{}", found.evidence), "");
+        wrapped(&mut out, found.remedy, "  ");
     }
     if !report.remarks.is_empty() {
         out.push('\n');
     }
     for remark in &report.remarks {
-        line(&mut out, format_args!("note: {remark}"));
+        wrapped(&mut out, &format!("note: {remark}"), "");
     }
     out
 }
@@ -88,7 +91,7 @@ fn knee_line(knee: &Knee, with_recipients: bool) -> String {
             format!("too few rounds ({}) to say how sure that is", knee.rounds)
         }
         (_, Some((low, high)), Some(share)) => format!(
-            "95 % interval {low} to {high}, {} in {:.0} % of the draws",
+            "95 % interval {low} to {high}; with the rounds drawn anew, {} in {:.0} % of the draws",
             knee.connections,
             100.0 * share
         ),
@@ -104,7 +107,10 @@ fn knee_line(knee: &Knee, with_recipients: bool) -> String {
     if !knee.finer.is_empty() {
         let finer: Vec<String> = knee.finer.iter().map(usize::to_string).collect();
         // the interval is of the numbers that were tried
-        text.push_str(&format!("\n  between the numbers tried: --connections {}", finer.join(",")));
+        text.push_str(&format!(
+            "\n  it may lie between the numbers that were tried: --connections {}",
+            finer.join(",")
+        ));
     }
     if knee.connections < knee.best_connections {
         text.push_str(&format!(
@@ -161,8 +167,50 @@ fn in_ms(ms: f64) -> String {
     if ms < 10.0 { format!("{ms:.2}") } else { format!("{ms:.0}") }
 }
 
+/// Lines of so many characters at most, where words allow it; each behind `indent`.
+const WIDTH: usize = 110;
+
+fn wrapped(out: &mut String, text: &str, indent: &str) {
+    for paragraph in text.lines() {
+        // what is indented already stays so
+        let indent = format!("{indent}{}", &paragraph[..paragraph.len() - paragraph.trim_start().len()]);
+        let mut now = String::new();
+        for word in paragraph.split_whitespace() {
+            if !now.is_empty() && indent.len() + now.len() + 1 + word.len() > WIDTH {
+                line(out, format_args!("{indent}{now}"));
+                now.clear();
+            }
+            if !now.is_empty() {
+                now.push(' ');
+            }
+            now.push_str(word);
+        }
+        line(out, format_args!("{indent}{now}"));
+    }
+}
+
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     if writeln!(out, "{text}").is_err() {
         unreachable!("a string takes all that is written to it");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_are_wrapped_at_words_and_keep_their_indent() {
+        let mut out = String::new();
+        let text = format!("{}\n  short", "word ".repeat(60));
+        wrapped(&mut out, &text, "  ");
+        let lines: Vec<&str> = out.lines().collect();
+        assert_eq!(lines.len(), 4, "{out}");
+        assert!(
+            lines
+                .iter()
+                .all(|line| line.len() <= WIDTH && line.starts_with("  word ") || *line == "    short")
+        );
+        assert_eq!(out.matches("word").count(), 60);
     }
 }

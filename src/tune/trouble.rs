@@ -22,7 +22,8 @@ pub enum Trouble {
     /// No session came about.
     NoSession { text: String },
     /// It takes no more than so many connections. Stops the step alone: fewer may go on.
-    Limit { connections: usize, text: String },
+    /// `refused`: not by a reply, but by the connect itself or a reset; sendmail takes none for a while then.
+    Limit { connections: usize, text: String, refused: bool },
 }
 
 impl Trouble {
