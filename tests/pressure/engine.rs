@@ -46,8 +46,10 @@ pub struct Run {
     pub queue_visible: bool,
     /// The work comes at so many messages a second.
     pub supply_per_s: Option<f64>,
-    /// Busy times are measured wrong by up to this share.
+    /// Busy times are measured wrong by this share.
     pub measuring_error: f64,
+    /// The whole MTA is faster or slower by up to this share, another each 300 ms.
+    pub sway: f64,
 }
 
 impl Run {
@@ -62,6 +64,7 @@ impl Run {
             queue_visible: false,
             supply_per_s: None,
             measuring_error: 0.0,
+            sway: 0.0,
         }
     }
 }
@@ -158,6 +161,7 @@ pub fn simulate(run: Run) -> Trace {
         trace: Trace { bins: Vec::new(), cuts: Cuts::default(), whys: Vec::new() },
         run,
     };
+    engine.mta.sway = engine.run.sway;
     engine.go();
     engine.trace
 }

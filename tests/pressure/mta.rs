@@ -39,6 +39,9 @@ pub struct Mta {
     queue_us: u64,
     pub left: f64,
     rng: fastrand::Rng,
+    /// The whole MTA is faster or slower by up to this share, another each 300 ms.
+    pub sway: f64,
+    swayed: (u64, f64),
 }
 
 impl Mta {
@@ -56,6 +59,8 @@ impl Mta {
             queue_us: 0,
             left: 0.0,
             rng: fastrand::Rng::with_seed(seed),
+            sway: 0.0,
+            swayed: (0, 1.0),
         };
         mta.advance(0);
         mta
@@ -122,7 +127,11 @@ impl Mta {
     /// How long the message takes at its dot, in µs.
     pub fn service_us(&mut self, now_us: u64, octets: u64) -> u64 {
         self.advance(now_us);
-        self.service.us(self.open, octets, || self.rng.f64())
+        if self.sway > 0.0 && now_us >= self.swayed.0 {
+            self.swayed = (now_us + 300_000, 1.0 + self.sway * (2.0 * self.rng.f64() - 1.0));
+        }
+        let us = self.service.us(self.open, octets, || self.rng.f64());
+        (us as f64 * self.swayed.1) as u64
     }
 
     /// The dot's reply: the message is in the queue, or not.

@@ -23,7 +23,11 @@ const CONNECT_MAX: Duration = Duration::from_secs(8);
 /// How much one transaction's time differs from the next one's, until that has been seen (as a share).
 const SPREAD_START: f64 = 0.25;
 const SPREAD_MIN: f64 = 0.04;
-/// No measurement is better than that: what the machine does besides is no chance.
+/// And how much the MTA as a whole is faster in one moment than in the next: its variance over a second.
+const SWAY_START: f64 = 0.000_1;
+/// Samples that differ by more than this are of a change.
+const SWAY_MAX: f64 = 0.3;
+/// No measurement is better than that.
 const ERROR_MIN: f64 = 0.004;
 
 /// Goodput at a number of connections.
@@ -53,6 +57,10 @@ pub(super) struct Meter {
     pub cycle_s: f64,
     /// Spread of single transactions: its square, slowly averaged.
     spread_squared: f64,
+    /// The variance of the MTA as a whole, over a second.
+    sway: f64,
+    /// The sample before, and what of its error is the transactions' own, squared.
+    before: Option<(Sample, f64)>,
     pieces: Vec<(f64, f64)>,
 }
 
@@ -65,6 +73,8 @@ impl Meter {
             last: (Duration::ZERO, Totals::default()),
             cycle_s: 0.0,
             spread_squared: SPREAD_START * SPREAD_START,
+            sway: SWAY_START,
+            before: None,
             pieces: Vec::new(),
         }
     }
@@ -120,7 +130,7 @@ impl Meter {
         }
         let gathered = o.now - from;
         let count = o.totals.transactions - start.transactions;
-        let error = self.error(count);
+        let error = self.error(count, gathered);
         let enough = count >= TRANSACTIONS_MIN
             && gathered >= GATHER_MIN
             && (error <= error_wanted || gathered >= GATHER_MAX);
@@ -130,7 +140,8 @@ impl Meter {
             return None;
         }
         self.learn_spread();
-        Some(Sample { error: self.error(count), ..sofar })
+        self.learn_sway(&sofar, count, gathered);
+        Some(Sample { error: self.error(count, gathered), ..sofar })
     }
 
     fn sample(&self, o: &Observation, start: &Totals, connections: usize) -> Sample {
@@ -146,7 +157,7 @@ impl Meter {
             } else {
                 recipients as f64 / (busy_s + idle_s) * connections as f64
             },
-            error: self.error(count),
+            error: 0.0,
             octets: per_transaction(o.totals.octets - start.octets),
             recipients: per_transaction(recipients),
             idle: idle_s / (busy_s + idle_s).max(1e-6),
@@ -159,8 +170,21 @@ impl Meter {
         settled >= (1.3 * self.cycle_s).max(0.06).max(tick.min(0.1))
     }
 
-    fn error(&self, count: u64) -> f64 {
-        (self.spread_squared / count.max(1) as f64).sqrt().max(ERROR_MIN)
+    fn error(&self, count: u64, gathered: Duration) -> f64 {
+        let own = self.spread_squared / count.max(1) as f64;
+        (own + self.sway / gathered.as_secs_f64().max(0.05)).sqrt().max(ERROR_MIN)
+    }
+
+    /// What samples in a row differ by beyond their transactions' own spread is the MTA's sway.
+    fn learn_sway(&mut self, sample: &Sample, count: u64, gathered: Duration) {
+        let own = self.spread_squared / count.max(1) as f64;
+        let Some((before, own_before)) = self.before.replace((*sample, own)) else { return };
+        let ratio = sample.goodput / before.goodput.max(1e-9);
+        if before.connections != sample.connections || !(1.0 - SWAY_MAX..=1.0 + SWAY_MAX).contains(&ratio) {
+            return;
+        }
+        let seen = ((ratio - 1.0).powi(2) - own - own_before).max(0.0) / 2.0 * gathered.as_secs_f64();
+        self.sway += 0.15 * (seen - self.sway);
     }
 
     /// The spread of single transactions, from how the pieces of one measurement differ.

@@ -10,6 +10,9 @@ const UP_AFTER: Duration = Duration::from_millis(6_500);
 const DOWN_AFTER: Duration = Duration::from_millis(8_000);
 /// Later where that costs much, but not later than this: a change must be followed.
 const PROBE_AFTER_MAX: Duration = Duration::from_millis(11_000);
+/// What was measured with a larger error than this, and wasn't clearly worse, is tried again sooner.
+const UNSURE: f64 = 0.012;
+const UNSURE_AFTER: Duration = Duration::from_millis(3_500);
 /// What a try each way may cost, as a share of goodput.
 const COST: f64 = 0.012;
 /// What far numbers gave is believed for so long.
@@ -144,7 +147,7 @@ impl Search {
         }
         let before = self.choice;
         let known = self.table.get(before).copied();
-        self.table.put(entry);
+        self.table.add(entry);
         if s.connections != before && known.is_none() {
             // The choice itself was never measured: what was measured takes its place.
             self.choice = s.connections;
@@ -164,7 +167,10 @@ impl Search {
                 self.stride_up = widened(self.stride_up);
             } else {
                 self.stride_up = STRIDE_NEAR;
-                self.is_level = gain > LEVEL;
+                self.is_level = gain > LEVEL - s.error;
+                if s.error > UNSURE && gain > -2.5 * s.error {
+                    self.up_after = UNSURE_AFTER;
+                }
                 step = Step::WentBack { tried: s.connections };
             }
         } else if s.connections < before {

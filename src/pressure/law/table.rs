@@ -22,6 +22,9 @@ const ENOUGH: f64 = 0.982;
 /// A number is left for a larger one only when it has less than this.
 const TOO_LITTLE: f64 = 0.978;
 
+/// How many standard errors more a larger number must have.
+const DOUBT: f64 = 0.5;
+
 /// Entries by number of connections, ascending.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table(Vec<Entry>);
@@ -33,6 +36,19 @@ impl Table {
 
     pub fn get(&self, connections: usize) -> Option<&Entry> {
         self.0.iter().find(|e| e.connections == connections)
+    }
+
+    /// Adds what was measured to what is known of that number, unless it contradicts it.
+    pub fn add(&mut self, new: Entry) {
+        let Some(old) = self.get(new.connections).copied() else { return self.put(new) };
+        if (new.goodput / old.goodput.max(1e-9) - 1.0).abs() > 2.0 * (new.error + old.error) {
+            return self.put(new);
+        }
+        // What is old counts half.
+        let (weigh_old, weigh_new) = (0.5 / old.error.powi(2), 1.0 / new.error.powi(2));
+        let weight = weigh_new / (weigh_old + weigh_new);
+        let goodput = old.goodput + weight * (new.goodput - old.goodput);
+        self.put(Entry { goodput, error: 1.0 / (weigh_old + weigh_new).sqrt(), ..new });
     }
 
     /// Puts an entry in the place of the one before.
@@ -69,14 +85,22 @@ impl Table {
     pub fn choose(&self, current: usize) -> usize {
         let Some(best) = self.0.iter().max_by(|a, b| a.goodput.total_cmp(&b.goodput)) else { return current };
         // The best of several is too good by chance.
-        let most = best.goodput * (1.0 - best.error);
+        let most = best.goodput * (1.0 - 0.3 * best.error);
         let enough = self
             .0
             .iter()
-            .find(|e| e.goodput * (1.0 + 0.5 * e.error) >= ENOUGH * most)
+            .find(|e| e.goodput * (1.0 + 0.3 * e.error) >= ENOUGH * most)
             .map_or(best.connections, |e| e.connections);
         match self.get(current) {
-            Some(now) if enough > current && now.goodput >= TOO_LITTLE * most => current,
+            Some(now) if enough > current => {
+                // More connections for what may be chance would never be given back by chance alone.
+                let doubt = best.error.hypot(now.error);
+                if now.goodput >= TOO_LITTLE * best.goodput * (1.0 - DOUBT * doubt) {
+                    current
+                } else {
+                    enough
+                }
+            }
             _ => enough,
         }
     }
