@@ -8,8 +8,6 @@ mod common;
 
 #[path = "rates/domains.rs"]
 mod domains;
-#[path = "rates/found.rs"]
-mod found;
 #[path = "rates/jobs.rs"]
 mod jobs;
 #[path = "rates/pace.rs"]
