@@ -69,6 +69,7 @@ pub fn exit_code(error: &ControlError) -> u8 {
         ControlError::Connect { source, .. } | ControlError::Broken(source) => {
             exit::of_io(source, exit::IO_ERROR)
         }
+        ControlError::NoAnswer { .. } => exit::PENDING,
         ControlError::BadReply(_) => exit::IO_ERROR,
     }
 }

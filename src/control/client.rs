@@ -55,6 +55,7 @@ impl Client {
     /// [`ControlError`]; the owner's own are `Refused`. `Stranger`: whoever listens there may have made the
     /// socket to be asked in the owner's place; nothing was said to it.
     pub fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<T, ControlError> {
+        use std::io::ErrorKind::{TimedOut, WouldBlock};
         let connected = socket::connect(&self.path);
         let stream = connected.map_err(|source| ControlError::Connect { path: self.path.clone(), source })?;
         check_peer(&stream, &self.path, &self.root)?;
@@ -64,7 +65,10 @@ impl Client {
         (&stream).write_all(line.as_bytes()).map_err(ControlError::Broken)?;
         let mut answer = String::new();
         let mut reader = BufReader::new(&stream).take(ANSWER_BYTES_MAX);
-        reader.read_line(&mut answer).map_err(ControlError::Broken)?;
+        reader.read_line(&mut answer).map_err(|error| match error.kind() {
+            WouldBlock | TimedOut => ControlError::NoAnswer { waited: ANSWER_WAIT },
+            _ => ControlError::Broken(error),
+        })?;
         if answer.is_empty() {
             return Err(ControlError::Broken(std::io::ErrorKind::UnexpectedEof.into()));
         }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Control's errors.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,11 @@ pub enum ControlError {
         "the connection to the owner broke: {0}; what was asked may have been done: `infeed status` tells"
     )]
     Broken(io::Error),
+    #[error(
+        "the owner has not answered for {} s; what was asked may be done later: `infeed status` tells",
+        waited.as_secs()
+    )]
+    NoAnswer { waited: Duration },
     #[error("the owner's answer can't be read: {0}; is it another version of infeed?")]
     BadReply(String),
     /// The owner's run ends: ask again.
@@ -47,11 +53,9 @@ pub enum ControlError {
 impl ControlError {
     /// An owner that ends, restarts, or has just gone: whoever asks again finds another, or none.
     pub fn is_passing(&self) -> bool {
-        use std::io::ErrorKind::{ConnectionRefused, NotFound, TimedOut, WouldBlock};
+        use std::io::ErrorKind::{ConnectionRefused, NotFound};
         match self {
-            ControlError::Ending(_) => true,
-            // it was waited for long enough
-            ControlError::Broken(source) => !matches!(source.kind(), TimedOut | WouldBlock),
+            ControlError::Ending(_) | ControlError::Broken(_) => true,
             ControlError::Connect { source, .. } => matches!(source.kind(), ConnectionRefused | NotFound),
             _ => false,
         }
