@@ -6,7 +6,7 @@
 //!          ┘  (durable   (jobs,    (scan,    (claim,└─ infeed N ─┘
 //!             before OK)  chunks,   FIFO)     render,
 //!                         progress)           settle)
-//!  aside: config · control · cli · clock · sink (the MTA for rehearsals)
+//!  aside: config · control · cli · clock · pressure (rates, windows) · sink (the MTA for rehearsals)
 //! ```
 //!
 //! | word | meaning |
