@@ -6,7 +6,8 @@
 //!          ┘  (durable   (jobs,    (scan,    (claim,└─ infeed N ─┘
 //!             before OK)  chunks,   FIFO)     render,
 //!                         progress)           settle)
-//!  aside: config · control · cli · clock · sink (the MTA for rehearsals) · tune (which N an MTA wants)
+//!  aside: config · control · cli · clock · pressure (N, rates, windows) · sink (the MTA for rehearsals)
+//!         tune (which N an MTA wants)
 //! ```
 //!
 //! | word | meaning |

@@ -61,21 +61,21 @@ fn a_drain_goes_on_until_a_limited_domain_is_through() {
 fn a_domain_that_is_half_of_a_long_list_does_not_keep_the_others_in_the_spool() {
     let desk = Desk::new();
     let sink = SinkProcess::start(&desk.path("sink"), &[]);
-    // small chunks: 150 of them, of which only a few are in hand
-    let (message, list) = (desk.file("m.eml", SHARED), desk.file("l.csv", list(6_000, 2)));
+    // small chunks: 75 of them, of which only a few are in hand
+    let (message, list) = (desk.file("m.eml", SHARED), desk.file("l.csv", list(3_000, 2)));
     let small = "INFEED_SPOOL_CHUNK_RECIPIENTS_MAX";
     let said = desk.submitting(&message, &list, &[]).env(small, "40").run().expect_code(0).json();
     let job = said["job"].as_str().expect("an id").to_owned();
     desk.configure(&format!(
         "[mta]\naddress = \"{}\"\nconnections = 4\nrecipients_per_transaction_max = 10\n\n\
-         [retry]\ndelay_s_min = 1\ndelay_s_max = 5\n\n[rates.domains]\n\"slow.example\" = 2\n",
+         [retry]\ndelay_s_min = 1\ndelay_s_max = 2\n\n[rates.domains]\n\"slow.example\" = 2\n",
         sink.address()
     ));
     let daemon = Daemon::configured(&desk);
     let others = || sink.taken().iter().filter(|entry| !is_slow(&entry.recipient)).count();
-    wait_until("all the others", DEADLINE, || others() == 3_000);
+    wait_until("all the others", DEADLINE, || others() == 1_500);
     let slow = arrivals(&sink.taken(), is_slow);
-    assert!(slow.len() < 300, "{} of the slow ones", slow.len());
+    assert!(slow.len() < 150, "{} of the slow ones", slow.len());
     let status = desk.status();
     assert_eq!(
         (&status["domains"][0]["domain"], &status["domains"][0]["messages_per_second"]),
@@ -97,7 +97,7 @@ fn a_domain_that_is_half_of_a_long_list_does_not_keep_the_others_in_the_spool() 
         desk.draining(&sink.address(), 4).run();
         desk.show(&job)["state"] == "done"
     });
-    assert_eq!(desk.show(&job)["accepted"], 6_000);
+    assert_eq!(desk.show(&job)["accepted"], 3_000);
 }
 
 #[test]
