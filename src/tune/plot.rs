@@ -49,14 +49,18 @@ pub fn svg(report: &Report) -> Result<String, TuneError> {
     Ok(out)
 }
 
+/// Connections, and the value with its bounds where it has some.
+type At = (f64, f64, Option<(f64, f64)>);
+/// Of which curve of a row, how strong that one is drawn, the value, and its bounds where it has some.
+type Value = (&'static str, f64, f64, Option<(f64, f64)>);
+
 /// A curve of a panel.
 struct Curve {
     name: String,
     colour: RGBColor,
     /// Of 1: the higher percentiles are lighter.
     strength: f64,
-    /// Connections, and the value with its bounds where it has some.
-    points: Vec<(f64, f64, Option<(f64, f64)>)>,
+    points: Vec<At>,
 }
 
 fn draw<'a>(report: &Report, rows: &[&Row], root: &Area<'a>) -> Result<(), Error<'a>> {
@@ -77,8 +81,7 @@ fn draw<'a>(report: &Report, rows: &[&Row], root: &Area<'a>) -> Result<(), Error
     root.draw_text(&under, &("sans-serif", 16).into_font().color(&INK), (24, 40))?;
     let (_, body) = root.split_vertically(HEAD);
     let panels = body.split_evenly((3, 1));
-    let curves =
-        |value: &dyn Fn(&Row) -> Vec<(&'static str, f64, f64, Option<(f64, f64)>)>| curves(rows, value);
+    let curves = |value: &dyn Fn(&Row) -> Vec<Value>| curves(rows, value);
     let goodput = curves(&|row| {
         let spread = row.recipients_per_second.as_ref();
         spread.map_or_else(Vec::new, |rate| vec![("", 1.0, rate.median, Some((rate.min, rate.max)))])
@@ -100,10 +103,7 @@ fn draw<'a>(report: &Report, rows: &[&Row], root: &Area<'a>) -> Result<(), Error
     root.present()
 }
 
-fn curves(
-    rows: &[&Row],
-    value: &dyn Fn(&Row) -> Vec<(&'static str, f64, f64, Option<(f64, f64)>)>,
-) -> Vec<Curve> {
+fn curves(rows: &[&Row], value: &dyn Fn(&Row) -> Vec<Value>) -> Vec<Curve> {
     let of_one = rows.chunk_by(|a, b| a.recipients_per_transaction == b.recipients_per_transaction);
     let mut curves: Vec<Curve> = Vec::new();
     for (i, rows) in of_one.enumerate() {

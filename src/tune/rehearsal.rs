@@ -179,7 +179,7 @@ impl Rehearsal {
     }
 
     /// Recipients accepted so far.
-    pub fn accepted(&self) -> u64 {
+    pub fn accepted_total(&self) -> u64 {
         self.lock().measured.accepted_total
     }
 

@@ -97,7 +97,12 @@ pub async fn sweep(
                 let mut pause = Duration::from_secs_f64(PAUSE_S);
                 let ended =
                     step(rehearsal.clone(), point, config, stop.clone(), swept.opened.is_some(), || {
-                        progress(Progress { done, round, point, accepted: accepted + rehearsal.accepted() });
+                        progress(Progress {
+                            done,
+                            round,
+                            point,
+                            accepted: accepted + rehearsal.accepted_total(),
+                        });
                     })
                     .await;
                 let measured = rehearsal.measured();
