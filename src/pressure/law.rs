@@ -78,7 +78,7 @@ impl Law {
             self.brake_changed(braking);
         }
         self.braking = braking;
-        let sample = self.meter.observe(o, self.search.error_wanted(), self.search.poor());
+        let sample = self.meter.observe(o, self.search.error_wanted(), self.search.clear());
         self.state = self.judgeable(o, sample.as_ref());
         if self.state == State::Judging {
             if let Some(sample) = sample.filter(|s| self.is_of_interest(s)) {

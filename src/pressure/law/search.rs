@@ -29,6 +29,8 @@ const LEVEL: f64 = -0.02;
 const STRIDE_LEVEL: f64 = 1.5;
 /// Goodput at the choice that differs by so much, twice, is a change of the MTA or of the mail.
 const CHANGE: f64 = 0.07;
+/// By so much it is one, however uncertain the measurements.
+const CHANGE_SURE: f64 = 0.35;
 /// So is a change of size or of recipients a transaction.
 const CHANGE_OF_MAIL: f64 = 0.25;
 
@@ -106,9 +108,22 @@ impl Search {
         (apart / 6.0).clamp(0.008, if is_wide { 0.05 } else { 0.02 })
     }
 
-    /// Goodput so low that a measurement may end early: the number measured is none to go to.
-    pub fn poor(&self) -> f64 {
-        if self.measured == self.choice { 0.0 } else { 0.93 * self.goodput().unwrap_or(0.0) }
+    /// Goodput below the first or above the second is clear enough for a measurement to end early: the
+    /// number is none to go to, or certainly one; at the choice, something changed.
+    pub fn clear(&self) -> (f64, f64) {
+        let Some(known) = self.goodput() else { return (0.0, f64::MAX) };
+        let (poor, rich) = if self.measured == self.choice { (0.8, 1.3) } else { (0.93, 1.15) };
+        (poor * known, rich * known)
+    }
+
+    /// Whether it can't be true, beside what is known of the choice. Fewer connections give at least their
+    /// share of what more gave, since each has the MTA more to itself; more may give less, but not at once
+    /// far less.
+    fn is_beyond_belief(&self, s: &Sample) -> bool {
+        let Some(known) = self.goodput() else { return false };
+        let part = s.connections as f64 / self.choice as f64;
+        let least = if part < 1.0 { 0.8 * part } else { 0.6 / (part * part) };
+        s.goodput * (1.0 + 3.0 * s.error.min(0.1)) < least * known
     }
 
     /// Goes back to the choice, as long as nothing can be judged.
@@ -144,6 +159,12 @@ impl Search {
         }
         if s.connections == self.choice && self.table.get(self.choice).is_some() {
             return self.at_the_choice(entry, now, floor, ceiling);
+        }
+        if s.connections != self.choice && self.is_beyond_belief(s) {
+            // Then what is known of the choice is no longer true: that comes first.
+            self.unlike = 1;
+            self.measured = self.choice;
+            return Step::None;
         }
         let before = self.choice;
         let known = self.table.get(before).copied();
@@ -221,7 +242,7 @@ impl Search {
     fn at_the_choice(&mut self, entry: Entry, now: Duration, floor: usize, ceiling: usize) -> Step {
         let Some(known) = self.table.get(self.choice).copied() else { return Step::None };
         let ratio = entry.goodput / known.goodput.max(1e-9);
-        if (ratio - 1.0).abs() > CHANGE.max(4.0 * (entry.error + known.error)) {
+        if (ratio - 1.0).abs() > (4.0 * (entry.error + known.error)).clamp(CHANGE, CHANGE_SURE) {
             self.unlike += 1;
             if self.unlike >= 2 {
                 return self.changed(entry, now, floor, ceiling);
