@@ -170,6 +170,7 @@ impl Law {
             }
             Act::Restore(to) => self.search.choose(to.min(self.limits.connections_max), now),
         }
+        self.search.connects_are_slow = self.strain.is_slow_to_connect(now);
         if self.strain.may_try_more(now) {
             self.search.try_up();
         }

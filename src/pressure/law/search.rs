@@ -27,6 +27,8 @@ const PROMISE: f64 = 1.006;
 /// shows only there.
 const LEVEL: f64 = -0.02;
 const STRIDE_LEVEL: f64 = 1.5;
+/// And where more gives the same, far fewer may do.
+const STRIDE_LEVEL_DOWN: f64 = 1.3;
 /// Goodput at the choice that differs by so much, twice, is a change of the MTA or of the mail.
 const CHANGE: f64 = 0.07;
 /// By so much it is one, however uncertain the measurements.
@@ -61,6 +63,7 @@ pub(super) struct Search {
     far_at: Duration,
     want_up: bool,
     is_level: bool,
+    pub connects_are_slow: bool,
     want_down: bool,
     unlike: u32,
     mail: Option<(f64, f64)>,
@@ -85,6 +88,7 @@ impl Search {
             far_at: Duration::MAX,
             want_up: true,
             is_level: false,
+            connects_are_slow: false,
             want_down: false,
             unlike: 0,
             mail: None,
@@ -196,7 +200,9 @@ impl Search {
             }
         } else if s.connections < before {
             self.tried_down = Some((s.connections, gain));
-            self.down_after = after.clamp(DOWN_AFTER, PROBE_AFTER_MAX);
+            let after = after.clamp(DOWN_AFTER, PROBE_AFTER_MAX);
+            // What is closed is missed for as long as it takes to open it again.
+            self.down_after = if self.connects_are_slow { 2 * after } else { after };
             self.want_down = false;
             if self.choice == s.connections {
                 self.table.retain(|e| e.connections >= s.connections);
@@ -267,7 +273,12 @@ impl Search {
                 self.stride_up = STRIDE_LEVEL;
             }
         }
-        self.want_down |= now >= self.down_at;
+        if now >= self.down_at {
+            self.want_down = true;
+            if self.is_level {
+                self.stride_down = STRIDE_LEVEL_DOWN;
+            }
+        }
         self.next(now, floor, ceiling);
         Step::None
     }
