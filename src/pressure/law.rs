@@ -78,7 +78,7 @@ impl Law {
             self.brake_changed(braking);
         }
         self.braking = braking;
-        let sample = self.meter.observe(o, self.search.error_wanted(), self.search.poor());
+        let sample = self.meter.observe(o, self.search.error_wanted(), self.search.clear());
         self.state = self.judgeable(o, sample.as_ref());
         if self.state == State::Judging {
             if let Some(sample) = sample.filter(|s| self.is_of_interest(s)) {
@@ -170,6 +170,7 @@ impl Law {
             }
             Act::Restore(to) => self.search.choose(to.min(self.limits.connections_max), now),
         }
+        self.search.connects_are_slow = self.strain.is_slow_to_connect(now);
         if self.strain.may_try_more(now) {
             self.search.try_up();
         }

@@ -92,8 +92,8 @@ impl Meter {
     }
 
     /// Takes what was seen; a sample once its standard error is down to `error_wanted` (or time is up, or
-    /// goodput is clearly below `poor`).
-    pub fn observe(&mut self, o: &Observation, error_wanted: f64, poor: f64) -> Option<Sample> {
+    /// goodput is clearly below the first or above the second of `clear`).
+    pub fn observe(&mut self, o: &Observation, error_wanted: f64, clear: (f64, f64)) -> Option<Sample> {
         let (last_at, last) = std::mem::replace(&mut self.last, (o.now, o.totals));
         let count = o.totals.transactions.saturating_sub(last.transactions);
         let busy_s = o.totals.busy_us.saturating_sub(last.busy_us) as f64 / 1e6;
@@ -135,8 +135,9 @@ impl Meter {
             && gathered >= GATHER_MIN
             && (error <= error_wanted || gathered >= GATHER_MAX);
         let sofar = self.sample(o, &start, connections);
-        let is_poor = count >= TRANSACTIONS_POOR && sofar.goodput * (1.0 + 3.0 * error) < poor;
-        if !enough && !is_poor && gathered < GATHER_FEW_MAX {
+        let is_poor = count >= TRANSACTIONS_POOR && sofar.goodput * (1.0 + 3.0 * error) < clear.0;
+        let is_rich = count >= TRANSACTIONS_MIN && sofar.goodput * (1.0 - 3.0 * error) > clear.1;
+        if !enough && !is_poor && !(is_rich && gathered >= GATHER_MIN) && gathered < GATHER_FEW_MAX {
             return None;
         }
         self.learn_spread();
@@ -195,7 +196,8 @@ impl Meter {
         }
         let mean = self.pieces.iter().map(|p| p.0 * p.1).sum::<f64>() / all;
         let squares: f64 = self.pieces.iter().map(|p| p.0 * (p.1 / mean - 1.0).powi(2)).sum();
-        let seen = squares / (self.pieces.len() - 1) as f64;
+        // A change in the midst of a measurement is no spread.
+        let seen = (squares / (self.pieces.len() - 1) as f64).min(3.0 * self.spread_squared);
         let weight = (self.pieces.len() as f64 / 20.0).min(0.5);
         self.spread_squared =
             ((1.0 - weight) * self.spread_squared + weight * seen).max(SPREAD_MIN * SPREAD_MIN);

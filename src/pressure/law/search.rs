@@ -27,8 +27,12 @@ const PROMISE: f64 = 1.006;
 /// shows only there.
 const LEVEL: f64 = -0.02;
 const STRIDE_LEVEL: f64 = 1.5;
+/// And where more gives the same, far fewer may do.
+const STRIDE_LEVEL_DOWN: f64 = 1.3;
 /// Goodput at the choice that differs by so much, twice, is a change of the MTA or of the mail.
 const CHANGE: f64 = 0.07;
+/// By so much it is one, however uncertain the measurements.
+const CHANGE_SURE: f64 = 0.35;
 /// So is a change of size or of recipients a transaction.
 const CHANGE_OF_MAIL: f64 = 0.25;
 
@@ -59,6 +63,7 @@ pub(super) struct Search {
     far_at: Duration,
     want_up: bool,
     is_level: bool,
+    pub connects_are_slow: bool,
     want_down: bool,
     unlike: u32,
     mail: Option<(f64, f64)>,
@@ -83,6 +88,7 @@ impl Search {
             far_at: Duration::MAX,
             want_up: true,
             is_level: false,
+            connects_are_slow: false,
             want_down: false,
             unlike: 0,
             mail: None,
@@ -106,9 +112,22 @@ impl Search {
         (apart / 6.0).clamp(0.008, if is_wide { 0.05 } else { 0.02 })
     }
 
-    /// Goodput so low that a measurement may end early: the number measured is none to go to.
-    pub fn poor(&self) -> f64 {
-        if self.measured == self.choice { 0.0 } else { 0.93 * self.goodput().unwrap_or(0.0) }
+    /// Goodput below the first or above the second is clear enough for a measurement to end early: the
+    /// number is none to go to, or certainly one; at the choice, something changed.
+    pub fn clear(&self) -> (f64, f64) {
+        let Some(known) = self.goodput() else { return (0.0, f64::MAX) };
+        let (poor, rich) = if self.measured == self.choice { (0.8, 1.3) } else { (0.93, 1.15) };
+        (poor * known, rich * known)
+    }
+
+    /// Whether it can't be true, beside what is known of the choice. Fewer connections give at least their
+    /// share of what more gave, since each has the MTA more to itself; more may give less, but not at once
+    /// far less.
+    fn is_beyond_belief(&self, s: &Sample) -> bool {
+        let Some(known) = self.goodput() else { return false };
+        let part = s.connections as f64 / self.choice as f64;
+        let least = if part < 1.0 { 0.8 * part } else { 0.6 / (part * part) };
+        s.goodput * (1.0 + 3.0 * s.error.min(0.1)) < least * known
     }
 
     /// Goes back to the choice, as long as nothing can be judged.
@@ -145,6 +164,12 @@ impl Search {
         if s.connections == self.choice && self.table.get(self.choice).is_some() {
             return self.at_the_choice(entry, now, floor, ceiling);
         }
+        if s.connections != self.choice && self.is_beyond_belief(s) {
+            // Then what is known of the choice is no longer true: that comes first.
+            self.unlike = 1;
+            self.measured = self.choice;
+            return Step::None;
+        }
         let before = self.choice;
         let known = self.table.get(before).copied();
         self.table.add(entry);
@@ -175,7 +200,9 @@ impl Search {
             }
         } else if s.connections < before {
             self.tried_down = Some((s.connections, gain));
-            self.down_after = after.clamp(DOWN_AFTER, PROBE_AFTER_MAX);
+            let after = after.clamp(DOWN_AFTER, PROBE_AFTER_MAX);
+            // What is closed is missed for as long as it takes to open it again.
+            self.down_after = if self.connects_are_slow { 2 * after } else { after };
             self.want_down = false;
             if self.choice == s.connections {
                 self.table.retain(|e| e.connections >= s.connections);
@@ -221,7 +248,7 @@ impl Search {
     fn at_the_choice(&mut self, entry: Entry, now: Duration, floor: usize, ceiling: usize) -> Step {
         let Some(known) = self.table.get(self.choice).copied() else { return Step::None };
         let ratio = entry.goodput / known.goodput.max(1e-9);
-        if (ratio - 1.0).abs() > CHANGE.max(4.0 * (entry.error + known.error)) {
+        if (ratio - 1.0).abs() > (4.0 * (entry.error + known.error)).clamp(CHANGE, CHANGE_SURE) {
             self.unlike += 1;
             if self.unlike >= 2 {
                 return self.changed(entry, now, floor, ceiling);
@@ -246,7 +273,12 @@ impl Search {
                 self.stride_up = STRIDE_LEVEL;
             }
         }
-        self.want_down |= now >= self.down_at;
+        if now >= self.down_at {
+            self.want_down = true;
+            if self.is_level {
+                self.stride_down = STRIDE_LEVEL_DOWN;
+            }
+        }
         self.next(now, floor, ceiling);
         Step::None
     }

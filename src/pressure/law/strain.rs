@@ -101,6 +101,11 @@ impl Strain {
         now < self.trouble_until
     }
 
+    /// Whether connects are late whatever the number of connections.
+    pub fn is_slow_to_connect(&self, now: Duration) -> bool {
+        now < self.slow_immune_until
+    }
+
     /// Whether a limit's time is up: one more may be tried. Takes the limit away.
     pub fn may_try_more(&mut self, now: Duration) -> bool {
         let limit = self.ceiling.is_some_and(|c| now >= c.until);
@@ -204,8 +209,10 @@ impl Weighed {
         let as_below =
             self.low.is_some_and(|(low, rate, until)| low < n && o.now < until && share < rate / KEPT);
         if as_below || n <= floor || o.now < self.immune_until {
-            if n <= floor || self.low.is_none_or(|(low, _, until)| n <= low || o.now >= until) {
-                self.low = Some((n, share, o.now + IMMUNE));
+            match &mut self.low {
+                Some((low, _, until)) if *low < n && as_below => *until = o.now + IMMUNE,
+                Some((low, _, until)) if *low < n && o.now < *until => {}
+                low => *low = Some((n, share, o.now + IMMUNE)),
             }
             return Act::None;
         }
