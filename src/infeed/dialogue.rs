@@ -366,7 +366,11 @@ impl<W: Work> Dialogue<W> {
             Ok(heard) => heard,
             Err(error) => return self.loss(lent, Stage::Content, error),
         };
-        self.work.observed(&Observed::Content { took: begun.elapsed() });
+        let took = begun.elapsed();
+        self.work.observed(&Observed::Content { took });
+        if next.is_some() {
+            self.shared.meter.grouped_dot(took);
+        }
         if let Err(error) = self.content_end(lent, heard, false, !self.wire.content_is_written(0)) {
             return Step::End(End::Closed(error));
         }

@@ -17,6 +17,13 @@ const SLOW: Duration = Duration::from_millis(900);
 /// Beyond this an RCPT's reply is slow for other reasons than a brake of one second.
 const PLATEAU_MAX: Duration = Duration::from_millis(2_500);
 
+/// Postfix's brake (`in_flow_delay`): one second, and what the reply takes besides.
+const BRAKE: std::ops::Range<Duration> = Duration::from_millis(980)..Duration::from_millis(1_300);
+/// A reply that comes sooner than this was not braked.
+const QUICK: Duration = Duration::from_millis(300);
+/// So many quick replies show that a second is not what this MTA's replies take.
+const QUICK_MIN: u64 = 100;
+
 /// Totals since the pool's start, added to by all its sessions.
 #[derive(Debug, Default)]
 pub struct Meter {
@@ -26,6 +33,8 @@ pub struct Meter {
     busy_us: AtomicU64,
     idle_us: AtomicU64,
     marks: [AtomicU64; Mark::COUNT],
+    /// Replies to a dot that came quickly.
+    quick: AtomicU64,
 }
 
 impl Meter {
@@ -56,6 +65,19 @@ impl Meter {
     /// The first RCPT of a transaction was answered after so long.
     pub fn first_rcpt(&self, took: Duration) {
         if (SLOW..PLATEAU_MAX).contains(&took) {
+            self.mark(Mark::SlowRcpt);
+        }
+    }
+
+    /// The final dot was answered after so long, with the next envelope in its group. Postfix sends the
+    /// replies to both together, so that what it brakes at RCPT shows here. An MTA whose replies all take a
+    /// second is slow, and not braking.
+    pub fn grouped_dot(&self, took: Duration) {
+        if took < QUICK {
+            if self.quick.load(Relaxed) < QUICK_MIN {
+                self.quick.fetch_add(1, Relaxed);
+            }
+        } else if BRAKE.contains(&took) && self.quick.load(Relaxed) >= QUICK_MIN {
             self.mark(Mark::SlowRcpt);
         }
     }
@@ -152,6 +174,19 @@ mod tests {
             meter.refused(stage, &said(code), mta, others_stand);
             assert_eq!(marks(&meter), Vec::from_iter(expected), "{stage} {code}");
         }
+    }
+
+    #[test]
+    fn a_second_at_a_grouped_dot_is_a_brake_only_where_replies_are_quick_otherwise() {
+        let (slow, braking) = (Meter::default(), Meter::default());
+        for _ in 0..1_000 {
+            slow.grouped_dot(Duration::from_millis(1_010));
+        }
+        assert!(marks(&slow).is_empty());
+        for ms in [vec![3; 200], vec![1_004, 600, 2_000]].concat() {
+            braking.grouped_dot(Duration::from_millis(ms));
+        }
+        assert_eq!(braking.totals().marks[Mark::SlowRcpt.index()], 1);
     }
 
     #[test]
