@@ -29,6 +29,13 @@ impl PerSecond {
         is_rate.then_some(Self { thousandths: thousandths as u64 })
     }
 
+    /// The rate that is nearest to a number; of what is none (NaN), the lowest: whoever computes a pace and errs
+    /// lifts no limit by it.
+    pub fn nearest(per_second: f64) -> Self {
+        let thousandths = (per_second * 1_000.0).round().clamp(1.0, (MESSAGES_PER_SECOND_MAX * 1_000) as f64);
+        Self { thousandths: (thousandths as u64).max(1) }
+    }
+
     pub fn as_f64(self) -> f64 {
         self.thousandths as f64 / 1_000.0
     }
@@ -76,6 +83,15 @@ mod tests {
             prop_assert_eq!(rate.to_string().parse(), Ok(rate));
             let json = serde_json::to_string(&rate).unwrap();
             prop_assert_eq!(serde_json::from_str::<PerSecond>(&json).unwrap(), rate);
+        }
+    }
+
+    #[test]
+    fn a_pace_that_is_computed_never_comes_to_no_limit() {
+        for (pace, nearest) in
+            [(0.0, 0.001), (-3.0, 0.001), (f64::NAN, 0.001), (f64::INFINITY, 1e6), (2.5, 2.5)]
+        {
+            assert_eq!(PerSecond::nearest(pace).as_f64(), nearest, "{pace}");
         }
     }
 

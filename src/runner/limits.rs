@@ -263,7 +263,7 @@ impl<O: Owner> Supply<O> {
     pub fn set_pace(&self, mta: &Arc<Mta>, pace: Option<f64>) {
         let mut state = self.lock();
         let Some(at) = state.turn_of(mta) else { return };
-        state.mtas[at].pace = pace.and_then(PerSecond::new);
+        state.mtas[at].pace = pace.map(PerSecond::nearest);
         state.limits_changed();
         drop(state);
         mta.paced.notify_last();
