@@ -23,7 +23,7 @@ const NOBODY: u32 = 65_534;
 
 /// A daemon whose MTA has these further settings; it has handed over all of a job when this returns.
 fn fill(desk: &Desk, address: &str, settings: &str) -> Daemon {
-    let mta = format!("[mta]\naddress = '{address}'\nconnections = 4\nrecipients_per_transaction_max = 1\n");
+    let mta = format!("[mta]\naddress = '{address}'\nrecipients_per_transaction_max = 1\n");
     desk.configure(&(mta + settings));
     let daemon = Daemon::configured(desk);
     let job = desk.submit_list("job", MESSAGES, SHARED, &[]);
@@ -111,7 +111,8 @@ fn a_postfix_whose_queue_is_not_ours_to_read_goes_by_its_replies_and_status_says
         assert_eq!(daemon.try_wait().expect("ours"), None, "the daemon has ended");
         let status = infeed(&["status", "--json"]).output().expect("it runs").stdout;
         let status: Value = serde_json::from_slice(&status).ok()?;
-        let queue = status["mtas"].as_array()?.iter().find(|mta| mta["name"] == "mta")?["queue_why"].as_str()?;
+        let queue =
+            status["mtas"].as_array()?.iter().find(|mta| mta["name"] == "mta")?["queue_why"].as_str()?;
         queue.contains("Permission denied").then(|| queue.to_owned())
     });
     let unreadable =
