@@ -23,7 +23,7 @@ const NOBODY: u32 = 65_534;
 
 /// A daemon whose MTA has these further settings; it has handed over all of a job when this returns.
 fn fill(desk: &Desk, address: &str, settings: &str) -> Daemon {
-    let mta = format!("[mta]\naddress = '{address}'\nconnections = 4\nrecipients_per_transaction_max = 1\n");
+    let mta = format!("[mta]\naddress = '{address}'\nrecipients_per_transaction_max = 1\n");
     desk.configure(&(mta + settings));
     let daemon = Daemon::configured(desk);
     let job = desk.submit_list("job", MESSAGES, SHARED, &[]);
