@@ -145,7 +145,8 @@ impl Brake {
         let pace = smooth * (1.0 + (GAIN * distance).clamp(-0.9, 0.4));
         // Never starved: an MTA that seems to deliver nothing still gets a trickle once it has room.
         self.pace = Some(pace.max(if queue < target { 1.0 } else { 0.2 }));
-        let is_needed = queue > 0.3 * target || full.is_some_and(|full| pace < 0.9 * full && accepted > 0.7 * pace);
+        let is_needed =
+            queue > 0.3 * target || full.is_some_and(|full| pace < 0.9 * full && accepted > 0.7 * pace);
         if is_needed {
             self.calm_since = o.now;
         } else if o.now - self.calm_since > Duration::from_secs(3) {

@@ -108,7 +108,8 @@ impl Meter {
         }
         let Some((from, connections, start)) = self.from else {
             let waited = o.now.saturating_sub(self.since);
-            let reached = o.established == self.wanted || (o.connecting == 0 && waited > Duration::from_secs(1));
+            let reached =
+                o.established == self.wanted || (o.connecting == 0 && waited > Duration::from_secs(1));
             if !reached && waited < CONNECT_MAX {
                 return None;
             }
@@ -152,7 +153,11 @@ impl Meter {
         let recipients = o.totals.recipients - start.recipients;
         Sample {
             connections,
-            goodput: if count == 0 { 0.0 } else { recipients as f64 / (busy_s + idle_s) * connections as f64 },
+            goodput: if count == 0 {
+                0.0
+            } else {
+                recipients as f64 / (busy_s + idle_s) * connections as f64
+            },
             error: 0.0,
             octets: per_transaction(o.totals.octets - start.octets),
             recipients: per_transaction(recipients),
@@ -194,6 +199,7 @@ impl Meter {
         // A change in the midst of a measurement is no spread.
         let seen = (squares / (self.pieces.len() - 1) as f64).min(3.0 * self.spread_squared);
         let weight = (self.pieces.len() as f64 / 20.0).min(0.5);
-        self.spread_squared = ((1.0 - weight) * self.spread_squared + weight * seen).max(SPREAD_MIN * SPREAD_MIN);
+        self.spread_squared =
+            ((1.0 - weight) * self.spread_squared + weight * seen).max(SPREAD_MIN * SPREAD_MIN);
     }
 }

@@ -308,7 +308,11 @@ impl Search {
         match next {
             Some(n) => self.measured = n,
             None => {
-                if self.measured != c || self.up_at == Duration::MAX || now >= self.up_at || now >= self.down_at {
+                if self.measured != c
+                    || self.up_at == Duration::MAX
+                    || now >= self.up_at
+                    || now >= self.down_at
+                {
                     self.schedule_due(now);
                 }
                 self.measured = c;
@@ -328,7 +332,8 @@ impl Search {
         let top = self.table.highest()?;
         let far = (2 * self.choice).min(ceiling);
         let promises = top.goodput > (PROMISE + 0.5 * top.error) * c.goodput;
-        (promises && top.connections > self.choice && far as f64 > 1.3 * top.connections as f64).then_some(far)
+        (promises && top.connections > self.choice && far as f64 > 1.3 * top.connections as f64)
+            .then_some(far)
     }
 
     fn schedule(&mut self, now: Duration) {

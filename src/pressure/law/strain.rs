@@ -206,7 +206,8 @@ impl Weighed {
         if share < SHARE_MIN || marks < 2 {
             return Act::None;
         }
-        let as_below = self.low.is_some_and(|(low, rate, until)| low < n && o.now < until && share < rate / KEPT);
+        let as_below =
+            self.low.is_some_and(|(low, rate, until)| low < n && o.now < until && share < rate / KEPT);
         if as_below || n <= floor || o.now < self.immune_until {
             match &mut self.low {
                 Some((low, _, until)) if *low < n && as_below => *until = o.now + IMMUNE,

@@ -86,12 +86,20 @@ impl Table {
         let Some(best) = self.0.iter().max_by(|a, b| a.goodput.total_cmp(&b.goodput)) else { return current };
         // The best of several is too good by chance.
         let most = best.goodput * (1.0 - 0.3 * best.error);
-        let enough = self.0.iter().find(|e| e.goodput * (1.0 + 0.3 * e.error) >= ENOUGH * most).map_or(best.connections, |e| e.connections);
+        let enough = self
+            .0
+            .iter()
+            .find(|e| e.goodput * (1.0 + 0.3 * e.error) >= ENOUGH * most)
+            .map_or(best.connections, |e| e.connections);
         match self.get(current) {
             Some(now) if enough > current => {
                 // More connections for what may be chance would never be given back by chance alone.
                 let doubt = best.error.hypot(now.error);
-                if now.goodput >= TOO_LITTLE * best.goodput * (1.0 - DOUBT * doubt) { current } else { enough }
+                if now.goodput >= TOO_LITTLE * best.goodput * (1.0 - DOUBT * doubt) {
+                    current
+                } else {
+                    enough
+                }
             }
             _ => enough,
         }
