@@ -12,6 +12,7 @@ mod observation;
 mod search;
 mod strain;
 mod table;
+mod why;
 
 pub use observation::{Cuts, Decision, Limits, Mark, Observation, Totals};
 
@@ -213,14 +214,6 @@ impl Law {
 
     /// One line on why the number of connections is what it is, for `status` and the log.
     pub fn why(&self) -> String {
-        format!(
-            "{}: choice {} {:?} {:?} {:?} brake {:?}",
-            self.wanted(),
-            self.search.choice,
-            self.state,
-            self.search.tried_up,
-            self.search.tried_down,
-            self.braking
-        )
+        why::line(self)
     }
 }

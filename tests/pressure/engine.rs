@@ -76,7 +76,6 @@ pub struct Bin {
     pub goodput: f64,
     pub connections: f64,
     pub queue: f64,
-    pub slow: u64,
 }
 
 /// What happened.
@@ -101,10 +100,17 @@ enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Slot {
     Free,
-    Connecting { since_us: u64 },
+    Connecting {
+        since_us: u64,
+    },
     /// Waits for work.
-    Waiting { since_us: u64 },
-    Busy { since_us: u64, octets: u64 },
+    Waiting {
+        since_us: u64,
+    },
+    Busy {
+        since_us: u64,
+        octets: u64,
+    },
     /// Storage is full.
     Held,
 }
@@ -170,7 +176,7 @@ impl Engine {
     fn go(&mut self) {
         self.at(0, Event::Tick);
         let end_us = self.run.seconds * 1_000_000;
-        let mut bin = (0, 0.0, 0u64);
+        let mut bin = (0, 0.0);
         let mut observe_us = 0;
         while let Some(Reverse((now, _, event))) = self.events.pop() {
             if now > end_us {
@@ -184,9 +190,8 @@ impl Engine {
                             goodput: left - bin.1,
                             connections: self.established as f64,
                             queue: self.mta.queue(now),
-                            slow: self.totals.marks[Mark::SlowRcpt.index()] - bin.2,
                         });
-                        bin = (now, left, self.totals.marks[Mark::SlowRcpt.index()]);
+                        bin = (now, left);
                     }
                     if now >= observe_us {
                         self.observe(now);
@@ -235,7 +240,8 @@ impl Engine {
                 },
                 Event::Probe => {
                     if let Some(slot) = self.slots.iter().position(|s| *s == Slot::Held) {
-                        self.slots[slot] = Slot::Busy { since_us: now, octets: (self.run.octets)(self.offered) };
+                        self.slots[slot] =
+                            Slot::Busy { since_us: now, octets: (self.run.octets)(self.offered) };
                         self.begin(slot, now);
                     } else {
                         self.at(now + 1_000_000, Event::Probe);

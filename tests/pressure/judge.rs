@@ -1,6 +1,6 @@
 //! Judges a run of the law against a sweep of fixed numbers of connections, window by window.
 
-use infeed::sink::{Scenario, Start};
+use infeed::sink::{Scenario, Settings, Start};
 
 use crate::engine::{BIN_US, Policy, Run, Trace, simulate};
 
@@ -57,28 +57,41 @@ pub struct Best {
     pub connections: usize,
 }
 
-/// Sweeps fixed numbers: each up to 12, then in steps of about 4 %.
+/// How long a sweep runs each number, and how much of that is warm-up.
+const SWEEP_S: (u64, f64) = (8, 2.0);
+
+/// Sweeps fixed numbers in what is in force in each window: each up to 12, then in steps of about 5 %.
 pub fn sweep(run: &Run, connections_max: usize, windows: &[Window]) -> Vec<Best> {
-    let mut counts = Vec::new();
+    windows.iter().map(|window| best_in(run, connections_max, *window)).collect()
+}
+
+fn best_in(run: &Run, connections_max: usize, window: Window) -> Best {
+    let scenario = Scenario { set: in_force(&run.scenario, window.0), steps: Vec::new() };
+    let mut reached = Vec::new();
     let mut n = 1;
     while n <= connections_max {
-        counts.push(n);
-        n = (n + 1).max((n as f64 * 1.04).round() as usize);
+        let policy = Policy::Fixed(n);
+        let trace = simulate(Run { scenario: scenario.clone(), policy, seconds: SWEEP_S.0, ..run.clone() });
+        reached.push((n, goodput(&trace, (SWEEP_S.1, SWEEP_S.0 as f64))));
+        let step = (n as f64 * 1.05).round() as usize;
+        n = if n == connections_max { n + 1 } else { step.max(n + 1).min(connections_max) };
     }
-    if counts.last() != Some(&connections_max) {
-        counts.push(connections_max);
+    let most = reached.iter().map(|r| r.1).fold(0.0, f64::max);
+    let connections = reached.iter().find(|r| r.1 >= 0.95 * most).map_or(1, |r| r.0);
+    Best { window, goodput: most, connections }
+}
+
+/// The settings at a time; for steps by the clock.
+pub fn in_force(scenario: &Scenario, at_s: f64) -> Settings {
+    let mut set = scenario.set.clone();
+    for step in &scenario.steps {
+        let Start::At(at) = step.start else { continue };
+        let ends_s = step.lasts.map_or(f64::MAX, |lasts| (at + lasts).as_secs_f64());
+        if (at.as_secs_f64()..ends_s).contains(&at_s) {
+            set = step.set.over(&set);
+        }
     }
-    let runs: Vec<_> = counts
-        .iter()
-        .map(|n| (*n, simulate(Run { policy: Policy::Fixed(*n), ..run.clone() })))
-        .collect();
-    let best = |window: &Window| {
-        let reached: Vec<_> = runs.iter().map(|(n, trace)| (*n, goodput(trace, *window))).collect();
-        let most = reached.iter().map(|r| r.1).fold(0.0, f64::max);
-        let connections = reached.iter().find(|r| r.1 >= 0.95 * most).map_or(1, |r| r.0);
-        Best { window: *window, goodput: most, connections }
-    };
-    windows.iter().map(best).collect()
+    set
 }
 
 /// The law in one window, as shares of the best fixed number's.

@@ -169,6 +169,10 @@ impl Mta {
 
     fn throw(&mut self, stage: Stage) -> Option<Fault> {
         let rules = self.set.fail.as_deref().unwrap_or_default();
-        rules.iter().filter(|r| r.stage == stage).find(|r| self.rng.f64() < r.percent.share()).map(|r| r.fault)
+        rules
+            .iter()
+            .filter(|r| r.stage == stage)
+            .find(|r| self.rng.f64() < r.percent.share())
+            .map(|r| r.fault)
     }
 }

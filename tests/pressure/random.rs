@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use infeed::sink::{Scenario, Service, Settings};
+use infeed::sink::{Scenario, Service};
 
-use crate::judge::{Best, Window};
+use crate::judge::{Best, Window, in_force};
 
 /// As the simulated engine has it.
 const OVERHEAD_US: f64 = 60.0;
@@ -60,12 +60,7 @@ pub fn random(seed: u64) -> Random {
 /// mean time of a transaction.
 pub fn best(scenario: &Scenario, windows: &[Window], connections_max: usize, octets: u64) -> Vec<Best> {
     let at = |window: &Window| {
-        let mut set: Settings = scenario.set.clone();
-        for step in &scenario.steps {
-            if matches!(step.start, infeed::sink::Start::At(at) if at.as_secs_f64() <= window.0) {
-                set = step.set.over(&set);
-            }
-        }
+        let set = in_force(scenario, window.0);
         let service = Service::from(&set);
         let reached = |n: usize| n as f64 * 1e6 / (OVERHEAD_US + service.us(n as u64, octets, || 0.5) as f64);
         let goodput = (1..=connections_max).map(reached).fold(0.0, f64::max);

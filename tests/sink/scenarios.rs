@@ -26,7 +26,32 @@ fn every_example_loads() {
     names.sort();
     assert_eq!(
         names,
-        ["flaky.toml", "knee.toml", "overload.toml", "restart.toml", "slow-queue.toml", "storage-full.toml"]
+        [
+            "bounce.toml",
+            "flaky.toml",
+            "group-commit.toml",
+            "half-speed.toml",
+            "in-flow-delay.toml",
+            "knee-24.toml",
+            "knee-4.toml",
+            "knee-8.toml",
+            "knee-none.toml",
+            "knee.toml",
+            "limit.toml",
+            "moving-knee.toml",
+            "noise.toml",
+            "overload.toml",
+            "plateau.toml",
+            "random-451.toml",
+            "refused.toml",
+            "restart.toml",
+            "sizes.toml",
+            "slow-banner.toml",
+            "slow-delivery.toml",
+            "slow-queue.toml",
+            "storage-full.toml",
+            "storage.toml"
+        ]
     );
 }
 

@@ -1,0 +1,63 @@
+//! The line that says why the number of connections is what it is. docs/pressure.md lists what it may say.
+
+use super::{Law, State};
+
+/// Goodput that differs by less, in percent, is the same.
+const FLAT_PERCENT: f64 = 2.0;
+
+pub(super) fn line(law: &Law) -> String {
+    let mut line = format!("{}: {}", law.wanted(), reason(law));
+    if let Some((at, what)) = law.last_cut {
+        line += &format!("; last cut {} s ago: {what}", law.now.saturating_sub(at).as_secs());
+    }
+    line
+}
+
+fn reason(law: &Law) -> String {
+    let search = &law.search;
+    if let Some(braking) = law.braking {
+        let rate = braking.pace_per_s;
+        return if braking.by_queue {
+            format!("the MTA's queue is held below its target, {rate:.0} messages/s")
+        } else {
+            format!("RCPT replies come a second late, {rate:.0} messages/s go through")
+        };
+    }
+    match law.state {
+        State::Held => return "nothing to judge while the MTA is down or held".to_owned(),
+        State::NoWork => return "nothing to judge while connections wait for work".to_owned(),
+        State::Trouble => return "connects are refused or late, so what stands is kept".to_owned(),
+        State::Judging => {}
+    }
+    if search.measured != search.choice {
+        return format!("tried instead of {}", search.choice);
+    }
+    if search.goodput().is_none() {
+        return "not measured yet".to_owned();
+    }
+    if search.choice == law.limits.connections_max {
+        return "connections_max; goodput climbs up to it".to_owned();
+    }
+    if search.choice >= law.ceiling() {
+        return "the MTA bears no more".to_owned();
+    }
+    let up = search.tried_up.filter(|(tried, _)| *tried > search.choice);
+    match up {
+        Some((tried, gain)) => compared(search.choice, tried, gain),
+        None => match search.tried_down.filter(|(tried, _)| *tried < search.choice) {
+            Some((tried, gain)) => compared(search.choice, tried, gain),
+            None => "the best so far".to_owned(),
+        },
+    }
+}
+
+fn compared(choice: usize, tried: usize, gain: f64) -> String {
+    let percent = 100.0 * gain;
+    if percent.abs() < FLAT_PERCENT {
+        format!("goodput flat from {choice} to {tried}")
+    } else if percent < 0.0 {
+        format!("goodput falls by {:.0} % from {choice} to {tried}", -percent)
+    } else {
+        format!("goodput climbs by only {percent:.0} % from {choice} to {tried}")
+    }
+}

@@ -1,0 +1,234 @@
+//! The law of `connections = "auto"` on simulated time: what it reaches in each scenario beside the best
+//! fixed number of connections, and in scenarios made at random. No test looks at a clock.
+
+mod common;
+
+#[path = "pressure/engine.rs"]
+mod engine;
+#[path = "pressure/judge.rs"]
+mod judge;
+#[path = "pressure/mta.rs"]
+mod mta;
+#[path = "pressure/random.rs"]
+mod random;
+
+use std::path::Path;
+
+use infeed::pressure::law::{Law, Limits, Mark, Observation};
+use infeed::sink::Scenario;
+
+use engine::{Policy, Run, Ticks, Trace, simulate};
+use judge::{Ratio, goodput, queue_peak, ratios, sweep, windows};
+
+const SECONDS: u64 = 90;
+const CONNECTIONS_MAX: usize = 64;
+const QUEUE_TARGET: u64 = 1_000;
+/// What the law holds in the scenarios, of the best fixed number's goodput and connections.
+const GOODPUT_MIN: f64 = 0.955;
+const CONNECTIONS_RATIO_MAX: f64 = 1.35;
+
+fn limits() -> Limits {
+    Limits { connections_min: 1, connections_max: CONNECTIONS_MAX, queue_target: QUEUE_TARGET }
+}
+
+fn example(name: &str) -> Scenario {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/scenarios/{name}.toml"));
+    Scenario::load(&path).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn seeds() -> u64 {
+    if common::mta::is_long() { 100 } else { 2 }
+}
+
+fn auto(scenario: &Scenario, seed: u64) -> Run {
+    Run::new(scenario.clone(), Policy::Auto(limits()), SECONDS, seed)
+}
+
+fn log(trace: &Trace) -> String {
+    trace.whys.iter().map(|(at, why)| format!("{at:6.1} {why}\n")).collect()
+}
+
+/// Runs a scenario with each seed, 20 s from the start and from each change on.
+fn holds_its_bands(name: &str, change: impl Fn(&mut Run)) {
+    let scenario = example(name);
+    let mut run = auto(&scenario, 0);
+    change(&mut run);
+    let best = sweep(&run, CONNECTIONS_MAX, &windows(&scenario, SECONDS));
+    assert!(!best.is_empty(), "{name} has nothing to judge");
+    for seed in 0..seeds() {
+        let trace = simulate(Run { seed, ..run.clone() });
+        for (ratio, best) in ratios(&trace, &best).into_iter().zip(&best) {
+            assert!(
+                ratio.goodput >= GOODPUT_MIN && ratio.connections <= CONNECTIONS_RATIO_MAX,
+                "{name}, seed {seed}: {ratio:?} of {best:?}\n{}",
+                log(&trace)
+            );
+        }
+    }
+}
+
+macro_rules! scenarios {
+    ($($test:ident: $name:literal, $change:expr;)*) => {
+        $(#[test] fn $test() { holds_its_bands($name, $change); })*
+    };
+}
+
+scenarios! {
+    a_knee_at_4_is_found: "knee-4", |_| {};
+    a_knee_at_8_is_found: "knee-8", |_| {};
+    a_knee_at_24_is_found: "knee-24", |_| {};
+    without_a_knee_all_connections_are_used: "knee-none", |_| {};
+    on_a_plateau_its_beginning_is_found: "plateau", |_| {};
+    a_hard_limit_is_reached_and_followed_up: "limit", |_| {};
+    refused_connects_cost_nothing_that_stands: "refused", |_| {};
+    after_full_storage_the_number_is_the_same_again: "storage", |_| {};
+    group_commit_is_climbed_though_latency_grows: "group-commit", |_| {};
+    half_the_speed_for_a_while_costs_no_connections: "half-speed", |_| {};
+    noise_of_30_percent_moves_nothing: "noise", |_| {};
+    large_messages_after_small_ones_are_no_overload: "sizes", |run| {
+        run.octets = |n| if n < 60_000 { 2_048 } else { 65_536 };
+    };
+    a_restart_is_followed_by_the_number_before: "bounce", |_| {};
+    a_knee_that_moves_is_followed: "moving-knee", |_| {};
+    random_451_is_no_load: "random-451", |_| {};
+    banners_that_are_always_late_stop_no_climb: "slow-banner", |_| {};
+    late_rcpt_replies_hold_connections_down_and_delivery_up: "in-flow-delay", |_| {};
+    a_visible_queue_paces_what_goes_in: "slow-delivery", |run| run.queue_visible = true;
+    observations_may_come_irregularly: "knee-8", |run| run.ticks = Ticks::Irregular;
+    a_wrong_clock_of_busy_time_changes_no_choice: "moving-knee", |run| run.measuring_error = 0.1;
+    an_mta_that_sways_by_5_percent_is_no_change: "knee-8", |run| run.sway = 0.05;
+}
+
+/// Two laws, each with an MTA of its own: one supply without end doesn't couple them.
+#[test]
+fn two_mtas_of_different_speed_each_get_their_number() {
+    for (knee, service_us) in [(4, 20_000), (16, 5_000)] {
+        let text = format!("[set]\nknee = {knee}\nservice_us = {service_us}\n");
+        let scenario = Scenario::parse(&text, Path::new("two.toml")).unwrap();
+        let run = auto(&scenario, 1);
+        let best = sweep(&run, CONNECTIONS_MAX, &windows(&scenario, SECONDS));
+        for Ratio { goodput, connections } in ratios(&simulate(run), &best) {
+            assert!(
+                goodput >= GOODPUT_MIN && connections <= CONNECTIONS_RATIO_MAX,
+                "{goodput} {connections}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_visible_queue_comes_under_its_target_and_stays_there_and_never_runs_dry() {
+    let scenario = example("slow-delivery");
+    for seed in 0..seeds() {
+        let trace = simulate(Run { queue_visible: true, ..auto(&scenario, seed) });
+        let late = (20.0, SECONDS as f64);
+        assert!(queue_peak(&trace, late) <= QUEUE_TARGET as f64, "{}", log(&trace));
+        assert!(goodput(&trace, late) >= 0.99 * 300.0, "{}", log(&trace));
+        assert!(trace.cuts.queue > 0);
+    }
+}
+
+/// Work that comes slower than the MTA takes it says nothing about the MTA: no climb to the maximum.
+#[test]
+fn without_enough_work_connections_do_not_climb() {
+    let scenario = example("knee-none");
+    let trace = simulate(Run { supply_per_s: Some(200.0), ..auto(&scenario, 1) });
+    assert!(judge::connections(&trace, (20.0, 90.0)) <= 9.0, "{}", log(&trace));
+    assert!(goodput(&trace, (20.0, 90.0)) >= 0.97 * 200.0, "{}", log(&trace));
+}
+
+/// What the law holds in scenarios at random: (share of windows under 95 % of the best, mean goodput, the
+/// worst window's goodput, the most connections beside the fewest that reach 95 %, at the 98th percentile).
+struct Bands {
+    under_95_percent_max: f64,
+    mean_min: f64,
+    worst_min: f64,
+    connections_max: f64,
+}
+
+fn at_random(from: u64, change: impl Fn(&mut Run), bands: &Bands) {
+    let count = if common::mta::is_long() { 600 } else { 30 };
+    let mut all = Vec::new();
+    for seed in from..from + count {
+        let made = random::random(seed);
+        let best =
+            random::best(&made.scenario, &windows(&made.scenario, made.seconds), CONNECTIONS_MAX, 4_096);
+        let mut run = auto(&made.scenario, seed);
+        run.seconds = made.seconds;
+        change(&mut run);
+        let trace = simulate(run);
+        for ratio in ratios(&trace, &best) {
+            assert!(
+                ratio.goodput >= bands.worst_min,
+                "seed {seed}: {ratio:?}\n{}\n{}",
+                made.text,
+                log(&trace)
+            );
+            all.push(ratio);
+        }
+    }
+    let share =
+        |wanted: &dyn Fn(&Ratio) -> bool| all.iter().filter(|r| wanted(r)).count() as f64 / all.len() as f64;
+    let mean = all.iter().map(|r| r.goodput).sum::<f64>() / all.len() as f64;
+    assert!(mean >= bands.mean_min, "mean {mean}");
+    let under = share(&|r| r.goodput < 0.95);
+    assert!(under <= bands.under_95_percent_max, "under 95 %: {under}");
+    let over = share(&|r| r.connections > bands.connections_max);
+    assert!(over <= 0.02, "over {}: {over}", bands.connections_max);
+}
+
+#[test]
+fn scenarios_at_random_are_held() {
+    let bands = Bands { under_95_percent_max: 0.06, mean_min: 0.98, worst_min: 0.85, connections_max: 1.5 };
+    at_random(0, |_| {}, &bands);
+}
+
+#[test]
+fn scenarios_at_random_are_held_on_irregular_observations() {
+    let bands = Bands { under_95_percent_max: 0.12, mean_min: 0.97, worst_min: 0.80, connections_max: 1.5 };
+    at_random(2_000, |run| run.ticks = Ticks::Irregular, &bands);
+}
+
+#[test]
+fn the_law_keeps_its_limits_whatever_it_sees() {
+    let mut rng = fastrand::Rng::with_seed(9);
+    for _ in 0..200 {
+        let connections_min = rng.usize(0..6);
+        let limits =
+            Limits { connections_min, connections_max: rng.usize(0..40), queue_target: rng.u64(0..50) };
+        let mut law = Law::new(limits);
+        let mut o = Observation::default();
+        for _ in 0..300 {
+            o.now += std::time::Duration::from_millis(rng.u64(0..1_000));
+            o.established = rng.usize(0..50);
+            o.connecting = rng.usize(0..5);
+            o.totals.transactions += rng.u64(0..200);
+            o.totals.recipients += rng.u64(0..400);
+            o.totals.octets += rng.u64(0..1_000_000);
+            o.totals.busy_us += rng.u64(0..5_000_000);
+            o.totals.idle_us += rng.u64(0..500_000);
+            if rng.u8(0..4) == 0 {
+                o.totals.marks[rng.usize(0..Mark::COUNT)] += rng.u64(0..5);
+            }
+            o.queue = rng.bool().then(|| rng.u64(0..200));
+            o.held = rng.u8(0..10) == 0;
+            let decision = law.observe(&o);
+            let min = connections_min.max(1);
+            let max = limits.connections_max.max(min);
+            assert!((min..=max).contains(&decision.connections), "{decision:?} with {limits:?}");
+            assert!(decision.pace_per_s.is_none_or(|pace| pace.is_finite() && pace > 0.0), "{decision:?}");
+            assert!(!law.why().contains('\n') && law.why().contains(": "), "{}", law.why());
+        }
+    }
+}
+
+#[test]
+fn the_reason_names_what_was_tried_and_the_last_cut() {
+    let trace = simulate(auto(&example("limit"), 1));
+    let said = log(&trace);
+    assert!(said.contains("; last cut 0 s ago: 421 too many connections"), "{said}");
+    let trace = simulate(auto(&example("plateau"), 1));
+    let said = log(&trace);
+    assert!(said.contains("goodput flat from 8 to "), "{said}");
+    assert!(trace.cuts.goodput > 0 && trace.cuts.total() == trace.cuts.goodput, "{:?}", trace.cuts);
+}
