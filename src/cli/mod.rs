@@ -73,14 +73,14 @@ enum Command {
     Submit(Box<submit::SubmitOptions>),
     /// Send what is due, and end: for cron
     #[command(after_help = "Examples:\n  \
-        infeed drain --mta 127.0.0.1:25 --connections 8\n  \
+        infeed drain --mta 127.0.0.1:25\n  \
         infeed drain --slices 0-7 & infeed drain --slices 8-15\n\n\
         Exit codes: 0 nothing is left (or another process drains), 75 recipients are pending,\n\
         69 the MTA is unavailable.")]
     Drain(drain::DrainArgs),
     /// Drain whatever is submitted, until told to stop: the daemon
     #[command(after_help = "Examples:\n  \
-        infeed serve --mta 127.0.0.1:25 --connections 8\n  \
+        infeed serve --mta 127.0.0.1:25\n  \
         infeed serve --config /etc/infeed/infeed.toml\n\n\
         SIGTERM and SIGINT end it in order, SIGHUP (or `infeed reload`) reads the configuration again.")]
     Serve(serve::ServeArgs),
