@@ -6,7 +6,7 @@
 //!          ┘  (durable   (jobs,    (scan,    (claim,└─ infeed N ─┘
 //!             before OK)  chunks,   FIFO)     render,
 //!                         progress)           settle)
-//!  aside: config · control · cli · clock · sink (the MTA for rehearsals)
+//!  aside: config · control · metrics · cli · clock · sink (the MTA for rehearsals)
 //! ```
 //!
 //! | word | meaning |
@@ -38,6 +38,7 @@ pub mod sink;
 
 pub mod config;
 pub mod control;
+pub mod metrics;
 pub mod clock;
 pub mod cli;
 

@@ -140,6 +140,7 @@ fn shown(setting: &Setting) -> String {
             Bound::Path { example }
             | Bound::DomainName { example }
             | Bound::FileName { example }
+            | Bound::ListenAddress { example }
             | Bound::Line { example },
         ) => format!("{example:?}"),
         (Value::Unset, _) => "\"\"".to_owned(),

@@ -31,4 +31,7 @@ pub use protocol::{AllPaused, JobCounts, Reply, Request, Went};
 pub use server::{Desk, Served, serve};
 pub use signals::{hangups, stop_on_signals};
 pub use socket::{Listening, Place};
-pub use status::{Backlog, JobLine, JobsByState, MtaLine, OwnerLine, PausedLine, SpaceLine, Status};
+pub use status::{
+    Backlog, JobLine, JobsByState, MtaLine, OwnerLine, PausedLine, SpaceLine, Status, is_the_breakers,
+    state_of,
+};

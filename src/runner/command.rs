@@ -4,6 +4,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{MtaConfig, ProgressSnapshot, RetryPolicy};
 use crate::infeed::{MtaStatus, StreakLimits};
+use crate::pressure::law::{Cuts, Totals};
 use crate::spool::JobId;
 
 /// One wish; where there is an answer, it goes to the sender that it carries.
@@ -102,6 +103,8 @@ pub struct RunStatus {
     pub in_flight_by_job: Vec<(JobId, usize)>,
     /// Jobs that are left alone, with the reason.
     pub left_alone: Vec<(JobId, String)>,
+    /// Why the journal can't be written, while it can't.
+    pub journal_error: Option<String>,
 }
 
 impl RunStatus {
@@ -130,6 +133,13 @@ pub struct MtaRunStatus {
     pub connections: usize,
     /// Why so many, where that is found by itself.
     pub connections_why: Option<String>,
+    /// Most that it may ever have.
+    pub connections_max: usize,
+    /// The word for the last change of their number; see `Steering::changed`.
+    pub connections_changed: &'static str,
+    pub cuts: Cuts,
+    /// Since its connections were begun: at the start, or at a reload that changed it.
+    pub totals: Totals,
     /// `None`: there was nothing for it yet.
     pub status: Option<MtaStatus>,
     pub accepted: u64,

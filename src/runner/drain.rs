@@ -272,7 +272,17 @@ impl<O: Owner> Run<'_, O> {
         let in_flight = in_flight_by_job.iter().map(|(_, n)| n).sum();
         let left_alone = state.left_alone.iter().map(|(job, why)| (job.clone(), why.clone())).collect();
         drop(state);
-        RunStatus { progress, rate_10_s, rate_60_s, mtas, in_flight, in_flight_by_job, left_alone }
+        let journal_error = self.supply.owner.journal_error();
+        RunStatus {
+            progress,
+            rate_10_s,
+            rate_60_s,
+            mtas,
+            in_flight,
+            in_flight_by_job,
+            left_alone,
+            journal_error,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) struct Steering {
     /// What the law said last of its reasons, and when that was logged.
     said: String,
     account: Account,
+    changed: &'static str,
 }
 
 /// How many connections there were.
@@ -56,7 +57,14 @@ impl Steering {
             connections: first.map_or(connections_max, |decision| decision.connections),
             said: String::new(),
             account: Account::default(),
+            changed: if config.auto { "start" } else { "fixed" },
         }
+    }
+
+    /// The last change of the number: `fixed` or `start` before any, `raised`, or the reason of a cut
+    /// (`lowered` where the law counts none).
+    pub fn changed(&self) -> &'static str {
+        self.changed
     }
 
     /// Connections that there shall be.
@@ -98,8 +106,11 @@ impl Steering {
             queue,
             held: status.state != MtaState::Up,
         };
+        let before = law.cuts();
         let Decision { connections, pace_per_s } = law.observe(&observation);
         if connections != self.connections {
+            self.changed =
+                if connections > self.connections { "raised" } else { reason_of_cut(&before, &law.cuts()) };
             self.connections = connections;
             pool.set_connections(connections);
             let why = law.why();
@@ -109,5 +120,24 @@ impl Steering {
             }
         }
         pace_per_s
+    }
+}
+
+/// Which kind of cut was counted between two looks.
+fn reason_of_cut(before: &Cuts, after: &Cuts) -> &'static str {
+    let counts = before.by_reason().into_iter().zip(after.by_reason());
+    let mut grown = counts.filter(|((_, before), (_, after))| after > before);
+    grown.next().map_or("lowered", |(_, (reason, _))| reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_is_known_by_the_count_that_grew() {
+        let before = Cuts { load: 3, queue: 1, ..Cuts::default() };
+        assert_eq!(reason_of_cut(&before, &Cuts { queue: 2, ..before }), "queue");
+        assert_eq!(reason_of_cut(&before, &before), "lowered");
     }
 }
