@@ -39,7 +39,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Why nothing listens.
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
-    #[error("--metrics {listen}: {source}; write ADDRESS:PORT, for instance 127.0.0.1:9925")]
+    #[error("--metrics {listen}: {source}; write host:port, for instance 127.0.0.1:9925")]
     Address { listen: String, source: io::Error },
     #[error(
         "the metrics can't listen on {address}: {source}; choose another --metrics address (metrics.listen), or \

@@ -35,5 +35,5 @@ pub use catalogue::{ALL, Kind, Metric, Part};
 pub use docs::markdown;
 pub use exporter::{Exporter, RunSource};
 pub use histogram::Histogram;
-pub use http::{MetricsError, Server};
+pub use http::{CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_WAIT, MetricsError, Server};
 pub use recorder::{JOB_SERIES_MAX, JobSeries, MTA_SERIES_MAX, MtaSeries, Recorder};

@@ -167,3 +167,43 @@ pub(super) fn write_spool(text: &mut Text, figures: &Figures, slices: impl Itera
 fn seconds(us: u64) -> f64 {
     us as f64 / 1e6
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::recorder::{JOB_SERIES_MAX, MTA_SERIES_MAX};
+
+    /// Lines of a scrape in which so many jobs went to so many MTAs.
+    fn lines(jobs: usize, mtas: usize) -> usize {
+        let recorder = Recorder::default();
+        let mtas: Vec<_> = (0..mtas).map(|i| recorder.mta(&format!("m{i}"))).collect();
+        let jobs: Vec<_> = (0..jobs).map(|i| recorder.job(&format!("job-{i}"))).collect();
+        for job in &jobs {
+            mtas.iter().for_each(|mta| job.count(Some(mta.as_ref()), Outcome::Accepted, 1));
+        }
+        let mut text = Text::default();
+        write_counts(&mut text, &recorder);
+        text.into_string().lines().count()
+    }
+
+    #[test]
+    fn a_scrape_with_a_thousand_jobs_is_no_longer_than_one_with_twenty() {
+        let most = lines(JOB_SERIES_MAX + 1, 1);
+        assert_eq!(lines(1_000, 1), most);
+        assert!(most < 250, "{most} lines");
+        assert_eq!(
+            lines(1_000, 200),
+            lines(1_000, MTA_SERIES_MAX - 1),
+            "nor do MTAs make it longer for ever"
+        );
+    }
+
+    #[test]
+    fn every_family_is_written_even_where_nothing_was_counted() {
+        let mut text = Text::default();
+        write_counts(&mut text, &Recorder::default());
+        let text = text.into_string();
+        assert!(text.contains("# TYPE infeed_deliveries_total counter\n"), "{text}");
+        assert!(text.contains("infeed_possible_repeats_total 0\n"), "{text}");
+    }
+}
