@@ -127,10 +127,11 @@ fn grafana_knows_every_field_of_the_dashboards() {
     // and it would say so if it didn't
     let folder = tempfile::tempdir().expect("a folder");
     let bad = folder.path().join("bad.json");
-    let text = read("grafana/dashboards/tuning.json").replacen("\"lineWidth\"", "\"lineWidths\"", 1);
+    let text = read("grafana/dashboards/tuning.json").replacen("\"showLegend\"", "\"showLegends\"", 1);
     std::fs::write(&bad, text).expect("written");
     let held = hold(&[bad]);
-    assert!(String::from_utf8_lossy(&held.stdout).contains("lineWidths"), "a field that nobody knows");
+    assert!(String::from_utf8_lossy(&held.stdout).contains("showLegends"), "a field that nobody knows");
+    assert!(!held.status.success());
 }
 
 #[test]
