@@ -7,7 +7,7 @@
 //!             before OK)  chunks,   FIFO)     render,
 //!                         progress)           settle)
 //!  aside: config · control · cli · clock · pressure (N, rates, windows) · sink (the MTA for rehearsals)
-//!         tune (which N an MTA wants)
+//!         metrics · tune (which N an MTA wants)
 //! ```
 //!
 //! | word | meaning |
@@ -40,6 +40,7 @@ pub mod tune;
 
 pub mod config;
 pub mod control;
+pub mod metrics;
 pub mod clock;
 pub mod cli;
 

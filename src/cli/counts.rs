@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value, json};
 
 use crate::clock;
+use crate::control::is_the_breakers;
 use crate::pressure::window::Windows;
 use crate::spool::{JobState, JobView, Outcome, PRIORITY_DEFAULT};
 
@@ -78,7 +79,7 @@ pub fn paused_reason(view: &JobView) -> Option<&str> {
 
 /// What to do about a paused job: whoever paused it knows, and the refusal breaker names the reply.
 pub fn remedy(job: &str, reason: &str) -> String {
-    if !reason.starts_with(['4', '5']) {
+    if !is_the_breakers(reason) {
         return format!("its recipients are pending: `infeed job resume {job}` sends them");
     }
     format!(

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::mta::MtaOption;
 use super::pause::standstill_text;
 use super::session::{self, GlobalOptions, Session, print, print_json};
-use super::{counts, exit, owner, threads};
+use super::{counts, exit, metrics, owner, threads};
 use crate::config::Connections;
 use crate::control;
 use crate::runner::{DrainConfig, DrainReport, Ended, Progress, ProgressSnapshot};
@@ -32,6 +32,9 @@ pub struct DrainOptions {
     /// With `--mta sink`: append a line of JSON per accepted recipient to FILE
     #[arg(long, value_name = "FILE")]
     pub sink_ledger: Option<PathBuf>,
+    // its help comes from the table of settings
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<String>,
 }
 
 /// Send what is due, and end
@@ -52,7 +55,10 @@ pub struct DrainArgs {
 impl DrainOptions {
     /// The settings that have a flag here.
     pub fn flags(&self) -> Vec<(&'static str, Option<String>, &'static str)> {
-        vec![("mta.connections", self.connections.map(|n| n.to_string()), "--connections")]
+        vec![
+            ("mta.connections", self.connections.map(|n| n.to_string()), "--connections"),
+            ("metrics.listen", self.metrics.clone(), "--metrics"),
+        ]
     }
 }
 
@@ -130,6 +136,7 @@ async fn drain_async(
         addresses_are_meant: job.addresses_are_meant,
         ..session::drain_config(&session.config, mtas)
     };
+    let metrics = metrics::start(spool, session, &config, job.command).await?;
     let owned = match owner::own(spool, session, &config, job.command, None).await {
         Ok(owned) => owned,
         Err(error) => {
@@ -139,9 +146,9 @@ async fn drain_async(
             };
         }
     };
-    let progress = Progress::new();
+    let progress = metrics.progress.clone();
     let bar = session.shows_progress().then(|| tokio::spawn(show(Arc::clone(&progress), job.recipients)));
-    let ended = owned.drain(config, Arc::clone(&progress), stop).await;
+    let ended = owned.drain(config, &metrics, stop).await;
     if let Some(bar) = bar {
         bar.abort();
         // the bar is taken off the terminal when its task is dropped

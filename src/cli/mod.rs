@@ -15,6 +15,7 @@ pub mod help;
 pub mod jobs;
 pub mod make_list;
 pub mod man;
+mod metrics;
 mod mta;
 mod owner;
 pub mod pause;
@@ -74,14 +75,16 @@ enum Command {
     /// Send what is due, and end: for cron
     #[command(after_help = "Examples:\n  \
         infeed drain --mta 127.0.0.1:25\n  \
-        infeed drain --slices 0-7 & infeed drain --slices 8-15\n\n\
+        infeed drain --slices 0-7 & infeed drain --slices 8-15\n  \
+        infeed drain --metrics 127.0.0.1:9925\n\n\
         Exit codes: 0 nothing is left (or another process drains), 75 recipients are pending,\n\
         69 the MTA is unavailable.")]
     Drain(drain::DrainArgs),
     /// Drain whatever is submitted, until told to stop: the daemon
     #[command(after_help = "Examples:\n  \
         infeed serve --mta 127.0.0.1:25\n  \
-        infeed serve --config /etc/infeed/infeed.toml\n\n\
+        infeed serve --config /etc/infeed/infeed.toml\n  \
+        infeed serve --metrics 127.0.0.1:9925 & curl -s http://127.0.0.1:9925/metrics\n\n\
         SIGTERM and SIGINT end it in order, SIGHUP (or `infeed reload`) reads the configuration again.")]
     Serve(serve::ServeArgs),
     /// Who drains, how fast, what waits, what stands still and why
@@ -100,9 +103,9 @@ enum Command {
     Pause(pause::PauseArgs),
     #[command(after_help = "Example:\n  infeed resume --all")]
     Resume(pause::ResumeArgs),
-    #[command(
-        after_help = "Example:\n  infeed sink --listen 127.0.0.1:2525 --ledger arrived.ndjson --latency-ms 5"
-    )]
+    #[command(after_help = "Examples:\n  \
+            infeed sink --listen 127.0.0.1:2525 --ledger arrived.ndjson --latency-ms 5\n  \
+            infeed sink --metrics 127.0.0.1:9926")]
     Sink(Box<sink::SinkArgs>),
     #[command(after_help = "Example:\n  infeed spool check")]
     Spool(spool::SpoolArgs),

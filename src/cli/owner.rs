@@ -1,16 +1,17 @@
 //! A run with its control socket: what `serve`, `drain` and `send` have in common.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::exit;
+use super::metrics::RunMetrics;
 use super::session::Session;
 use crate::clock;
 use crate::control::{self, ControlError, Desk, Listening, Place};
-use crate::runner::{self, DrainConfig, DrainReport, Progress, RunHandle, RunnerError};
-use crate::spool::{DirSpool, Spool, SpoolError};
+use crate::runner::{self, DrainConfig, DrainReport, RunHandle, RunnerError};
+use crate::spool::{DirSpool, Owner, Spool, SpoolError};
 
 /// How long the named socket of an owner that just ended is waited for.
 const NAME_WAIT: Duration = Duration::from_secs(5);
@@ -91,12 +92,16 @@ impl Owned {
     pub async fn drain(
         self,
         config: DrainConfig,
-        progress: Arc<Progress>,
+        metrics: &RunMetrics,
         stop: watch::Receiver<bool>,
     ) -> Result<DrainReport, RunnerError> {
         let Owned { owner, served, commands, handle } = self;
-        drop(handle);
-        let ended = runner::drain_owned(owner, config, progress, stop, commands).await;
+        let recorder = &metrics.progress.recorder;
+        recorder.possible_repeats.fetch_add(owner.recovered().doubtful, Relaxed);
+        recorder.journal_sync.get_or_init(|| owner.sync_latency());
+        metrics.source.runs(handle);
+        let ended = runner::drain_owned(owner, config, metrics.progress.clone(), stop, commands).await;
+        metrics.source.ends();
         served.stop().await;
         ended
     }

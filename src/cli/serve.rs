@@ -1,19 +1,19 @@
 //! `serve`: the daemon. Drains whatever is submitted, until it is told to stop.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use tokio::sync::{mpsc, watch};
 
+use super::metrics::{self, RunMetrics};
 use super::owner::{self, Owned, ReloadAsked, owned_by_other};
 use super::session::{self, GlobalOptions, Session};
 use super::{exit, mta::MtaOption};
 use crate::config::Connections;
 use crate::control;
-use crate::runner::{DrainConfig, Ended, MtaConfig, Progress, Reload, RunHandle};
+use crate::runner::{DrainConfig, Ended, MtaConfig, Reload, RunHandle};
 use crate::sink::{Sink, SinkConfig};
 use crate::spool::{DirSpool, retention};
 
@@ -33,6 +33,9 @@ pub struct ServeArgs {
     /// Append a line of JSON per recipient of a rehearsal to FILE
     #[arg(long, value_name = "FILE")]
     pub sink_ledger: Option<PathBuf>,
+    // its help comes from the table of settings
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<String>,
 }
 
 /// Runs `serve`.
@@ -53,7 +56,11 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
 /// The configuration as it is now: at the start, and at each reload.
 fn load(args: &ServeArgs, global: &GlobalOptions) -> anyhow::Result<Session> {
     let connections = args.connections.map(|n| n.to_string());
-    let mut session = Session::new(global, &[("mta.connections", connections, "--connections")])?;
+    let flags = [
+        ("mta.connections", connections, "--connections"),
+        ("metrics.listen", args.metrics.clone(), "--metrics"),
+    ];
+    let mut session = Session::new(global, &flags)?;
     args.mta.choose(&mut session)?;
     if args.mta.is_sink() {
         // what is for a real MTA waits for one: the sink takes rehearsals, here as always
@@ -78,8 +85,10 @@ async fn serve(
         forever: true,
         ..session::drain_config(&session.config, mta_configs(session, &sink.local_addr().to_string()))
     };
+    let metrics = metrics::start(spool, session, &config, "serve").await?;
     let (reload_asked, reloads) = mpsc::channel(1);
-    let Some(owned) = own(spool, session, &config, reload_asked.clone(), stop.clone()).await? else {
+    let Some(owned) = own(spool, session, &config, &metrics, reload_asked.clone(), stop.clone()).await?
+    else {
         return Ok(exit::DONE);
     };
     let recovered = crate::spool::Owner::recovered(owned.owner());
@@ -96,7 +105,6 @@ async fn serve(
     }
     control::notify::ready("drains what is submitted");
 
-    let progress = Progress::new();
     let aside = Aside {
         args: args.clone(),
         global: global.clone(),
@@ -110,7 +118,7 @@ async fn serve(
     let (retention, ended) = (session::retention_settings(&session.config), stop.clone());
     let housekeeping = tokio::spawn(retention::run(spool.clone(), retention, ended));
 
-    let report = owned.drain(config, Arc::clone(&progress), stop).await;
+    let report = owned.drain(config, &metrics, stop).await;
     control::notify::stopping();
     tasks.shutdown().await;
     housekeeping.abort();
@@ -133,6 +141,7 @@ async fn own(
     spool: &DirSpool,
     session: &Session,
     config: &DrainConfig,
+    metrics: &RunMetrics,
     reload: mpsc::Sender<ReloadAsked>,
     mut stop: watch::Receiver<bool>,
 ) -> anyhow::Result<Option<Owned>> {
@@ -145,6 +154,7 @@ async fn own(
         let Some(who) = owned_by_other(&error) else { return Err(error) };
         if !said {
             tracing::warn!("the spool is drained by another process ({who}): waiting for it to end");
+            metrics.source.waits(format!("another process drains the spool ({who})"));
             said = true;
         }
         control::notify::still_starting(&format!("waits: {who} drains"), OWNED_WAIT * 10);

@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::metrics;
+use crate::metrics::Exporter;
 use crate::sink::{Scenario, Settings, Sink, SinkConfig, SinkError, SinkHandle, Snapshot};
 
 /// Take mail, count it, prove what arrived, and misbehave on demand (docs/sink.md)
@@ -31,6 +33,9 @@ pub struct SinkArgs {
     /// The name in banner and replies
     #[arg(long, value_name = "NAME", default_value = "sink.infeed.test")]
     pub hostname: String,
+    // its help comes from the table of settings
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<String>,
     /// Seed of the percentages: the same seed throws the same for the n-th connection
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub seed: u64,
@@ -50,6 +55,7 @@ pub async fn run(args: SinkArgs, json: bool) -> anyhow::Result<u8> {
     let scenario = args.scenario.as_deref().map(Scenario::load).transpose()?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be handled")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be handled")?;
+    let metrics = metrics::bind(args.metrics.as_deref(), true).await?;
     let sink = Sink::start(SinkConfig {
         listen: resolve(&args.listen).await?,
         hostname: args.hostname,
@@ -59,6 +65,10 @@ pub async fn run(args: SinkArgs, json: bool) -> anyhow::Result<u8> {
         store: args.store,
         seed: args.seed,
     })?;
+    let _metrics = metrics.map(|mut server| {
+        server.serve(Exporter::of_sink(sink.counter()));
+        server
+    });
     eprintln!("listening on {}", sink.local_addr());
     if let Some(path) = &args.port_file {
         write_address(path, sink.local_addr())

@@ -141,6 +141,7 @@ fn shown(setting: &Setting) -> String {
             | Bound::PathOr { example, .. }
             | Bound::DomainName { example }
             | Bound::FileName { example }
+            | Bound::ListenAddress { example }
             | Bound::Line { example },
         ) => format!("{example:?}"),
         (Value::Unset, _) => "\"\"".to_owned(),

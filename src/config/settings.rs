@@ -290,6 +290,15 @@ settings! {
         socket_group: Option<String> = None, Bound::Any;
     }
 
+    /// What is told to a monitoring system.
+    metrics: Metrics {
+        /// Address and port that /metrics, /healthz and /readyz are answered on; port 0: a free one.
+        ///
+        /// Unset, nothing listens. There is no password: whoever reaches it reads job ids, MTA names and
+        /// counts, so it is best on this host's loopback.
+        listen: Option<String> = None, Bound::ListenAddress { example: "127.0.0.1:9925" };
+    }
+
     /// What a job does unless its submission says otherwise.
     job: Job {
         /// What becomes of a recipient when the connection is lost between the final dot and its reply.

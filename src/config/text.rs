@@ -27,6 +27,11 @@ pub(super) fn is_mta_address(text: &str) -> bool {
     }
 }
 
+/// Where to listen: port 0 is a free one.
+pub(super) fn is_listen_address(text: &str) -> bool {
+    is_host_port(text) || text.strip_suffix(":0").is_some_and(|host| is_host_port(&format!("{host}:1")))
+}
+
 fn is_host_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let host_is_good = match host.strip_prefix('[') {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::pressure::per_second::PerSecond;
 
 use super::rates::{DomainRates, domain_rates, rate};
-use super::text::{MTA_NAME_LEN_MAX, is_helo_name, is_mta_address, is_mta_name};
+use super::text::{MTA_NAME_LEN_MAX, is_helo_name, is_listen_address, is_mta_address, is_mta_name};
 
 /// A setting's value, of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +133,10 @@ pub enum Bound {
     },
     /// `host:port`, `[IPv6]:port`, or `unix:` and an absolute path.
     MtaAddress,
+    /// `host:port` or `[IPv6]:port`; port 0 is a free one.
+    ListenAddress {
+        example: &'static str,
+    },
     /// What an MTA can be called: letters, digits, `-`, `_` and `.`, the first a letter or digit; not `sink`.
     MtaName,
     /// The name of a file, without a folder.
@@ -169,6 +173,7 @@ impl fmt::Display for Bound {
             Bound::RangeOr { min, max, word } => write!(f, "{min} to {max}, or \"{word}\""),
             Bound::PowerOfTwo { max } => write!(f, "a power of two, at most {max}"),
             Bound::MtaAddress => f.write_str("host:port, [IPv6]:port or unix:/path"),
+            Bound::ListenAddress { .. } => f.write_str("host:port or [IPv6]:port"),
             Bound::MtaName => {
                 write!(
                     f,
@@ -200,6 +205,7 @@ impl Bound {
             (Bound::RangeOr { word, .. }, Value::Text(text)) => word == text,
             (Bound::PowerOfTwo { max }, Value::Integer(n)) => n.is_power_of_two() && n <= max,
             (Bound::MtaAddress, Value::Text(text)) => is_mta_address(text),
+            (Bound::ListenAddress { .. }, Value::Text(text)) => is_listen_address(text),
             (Bound::MtaName, Value::Text(text)) => is_mta_name(text),
             (Bound::FileName { .. }, Value::Text(text)) => {
                 !matches!(text.as_str(), "" | "." | "..") && !text.contains(['/', '\0'])

@@ -33,4 +33,5 @@ pub use signals::{hangups, stop_on_signals};
 pub use socket::{Listening, Place};
 pub use status::{
     Backlog, DomainLine, JobLine, JobsByState, MtaLine, OwnerLine, PausedLine, SpaceLine, Status,
+    is_the_breakers, state_of,
 };

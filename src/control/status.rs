@@ -175,6 +175,15 @@ impl Status {
     /// # Errors
     /// The spool's.
     pub fn of_spool(spool: &DirSpool) -> Result<Self, SpoolError> {
+        let views = spool.views_of(&[JobState::Active, JobState::Paused])?;
+        Self::of_views(spool, views)
+    }
+
+    /// The same of active and paused jobs that were looked at already.
+    ///
+    /// # Errors
+    /// The spool's.
+    pub fn of_views(spool: &DirSpool, views: Vec<Result<JobView, SpoolError>>) -> Result<Self, SpoolError> {
         let (space, settings) = (spool.space()?, spool.settings());
         let space = SpaceLine {
             bytes_free: space.bytes_free,
@@ -217,7 +226,7 @@ impl Status {
         let now = clock::now_us();
         status.jobs.done = spool.count(JobState::Done)?;
         status.jobs.cancelled = spool.count(JobState::Cancelled)?;
-        for view in spool.views_of(&[JobState::Active, JobState::Paused])? {
+        for view in views {
             match view {
                 Ok(view) => status.add_job(&view, now),
                 Err(e) => status.damaged.push(e.to_string()),
@@ -365,7 +374,13 @@ impl Status {
     }
 }
 
-fn state_of(state: &MtaState, established: usize) -> (&'static str, Option<String>) {
+/// Whether a job was paused by the refusal breaker: its reason begins with what the MTA said.
+pub fn is_the_breakers(paused_reason: &str) -> bool {
+    paused_reason.starts_with(['4', '5'])
+}
+
+/// The word for an MTA's state, and the reason where it isn't up.
+pub fn state_of(state: &MtaState, established: usize) -> (&'static str, Option<String>) {
     match state {
         MtaState::Up => ("up", None),
         MtaState::Connecting if established == 0 => ("idle", None),

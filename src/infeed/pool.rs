@@ -21,13 +21,16 @@ use super::state::{MtaStatus, Shared};
 use super::transaction::Work;
 use crate::pressure::law::Totals;
 
+/// Begins one more infeed.
+type Begin = Box<dyn Fn(&mut JoinSet<()>) + Send + Sync>;
+
 /// The infeeds of one MTA. Dropped, it aborts them: [`Pool::stop`] is the way to end it.
 pub struct Pool {
     shared: Arc<Shared>,
     infeeds: JoinSet<()>,
     /// Infeeds begun; those beyond the target wait.
     begun: usize,
-    begin: Box<dyn Fn(&mut JoinSet<()>) + Send + Sync>,
+    begin: Begin,
 }
 
 /// How a pool ended.

@@ -5,6 +5,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{DomainRates, MtaConfig, ProgressSnapshot, RetryPolicy};
 use crate::config::Connections;
 use crate::infeed::{MtaStatus, StreakLimits};
+use crate::pressure::law::{Cuts, Totals};
 use crate::pressure::per_second::PerSecond;
 use crate::pressure::queue::Reading;
 use crate::spool::JobId;
@@ -124,6 +125,8 @@ pub struct RunStatus {
     pub limited_jobs: Vec<(JobId, PerSecond, bool)>,
     /// Infeeds wait for a rate.
     pub waits_for_rate: bool,
+    /// Why the journal can't be written, while it can't.
+    pub journal_error: Option<String>,
 }
 
 /// A domain that has a rate.
@@ -165,6 +168,13 @@ pub struct MtaRunStatus {
     pub queue: Option<Reading>,
     /// Transactions a second that it may take now.
     pub messages_per_second: Option<PerSecond>,
+    /// Most that it may ever have.
+    pub connections_max: usize,
+    /// The word for the last change of their number; see `Steering::changed`.
+    pub connections_changed: &'static str,
+    pub cuts: Cuts,
+    /// Since its connections were begun: at the start, or at a reload that changed it.
+    pub totals: Totals,
     /// `None`: there was nothing for it yet.
     pub status: Option<MtaStatus>,
     pub accepted: u64,

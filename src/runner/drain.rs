@@ -290,6 +290,7 @@ impl<O: Owner> Run<'_, O> {
         let (domains, limited_jobs) = state.limits_status();
         let waits_for_rate = state.mtas.iter().any(|turn| turn.wake_at.is_some());
         drop(state);
+        let journal_error = self.supply.owner.journal_error();
         RunStatus {
             progress,
             rate_10_s,
@@ -301,6 +302,7 @@ impl<O: Owner> Run<'_, O> {
             domains,
             limited_jobs,
             waits_for_rate,
+            journal_error,
         }
     }
 }

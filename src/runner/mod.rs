@@ -32,6 +32,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::infeed::StreakLimits;
+use crate::metrics::{JobSeries, MtaSeries, Recorder};
 use crate::pressure::law::Cuts;
 use crate::slice::XxRange;
 use crate::spool::{JobId, Outcome, SpoolError};
@@ -173,6 +174,8 @@ pub enum RunnerError {
 /// Live counts of one run, for a progress bar.
 #[derive(Debug, Default)]
 pub struct Progress {
+    /// The same by job and MTA, and whatever else is counted for the metrics.
+    pub recorder: Recorder,
     by_outcome: [AtomicU64; 9],
     connections: AtomicUsize,
     note: Mutex<Option<String>>,
@@ -214,7 +217,9 @@ impl Progress {
         }
     }
 
-    fn count(&self, outcome: Outcome, n: u64) {
+    /// The one place where a recipient's outcome is counted.
+    fn count(&self, job: &JobSeries, mta: Option<&MtaSeries>, outcome: Outcome, n: u64) {
+        job.count(mta, outcome, n);
         self.by_outcome[outcome as usize].fetch_add(n, Relaxed);
     }
 

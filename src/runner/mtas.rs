@@ -12,7 +12,10 @@ use tokio::sync::Notify;
 
 use super::supply::{State, Supply};
 use crate::config::Connections;
-use crate::infeed::{Capabilities, InfeedConfig, NoRecord, RcptResult, Settlement, Transaction, Work};
+use crate::infeed::{
+    Capabilities, InfeedConfig, NoRecord, Observed, RcptResult, Settlement, Transaction, Work,
+};
+use crate::metrics::MtaSeries;
 use crate::pressure::per_second::PerSecond;
 use crate::pressure::queue::QueueConfig;
 use crate::pressure::rate::{Limiter, Moment};
@@ -306,15 +309,27 @@ pub(super) fn weights_differ(turns: &[Turn]) -> bool {
 pub(super) struct Outlet<O: Owner> {
     pub supply: Arc<Supply<O>>,
     pub mta: Arc<Mta>,
+    pub series: Arc<MtaSeries>,
+}
+
+impl<O: Owner> Outlet<O> {
+    pub fn new(supply: &Arc<Supply<O>>, mta: &Arc<Mta>) -> Self {
+        let series = supply.progress.recorder.mta(&mta.name);
+        Self { supply: supply.clone(), mta: mta.clone(), series }
+    }
+
+    fn taken(&self, transaction: Option<Transaction>) -> Option<Transaction> {
+        transaction.inspect(|_| self.series.took())
+    }
 }
 
 impl<O: Owner> Work for Outlet<O> {
     fn try_next(&self, capabilities: &Capabilities) -> Option<Transaction> {
-        self.supply.try_next(&self.mta, capabilities)
+        self.taken(self.supply.try_next(&self.mta, capabilities))
     }
 
     async fn next(&self, capabilities: &Capabilities) -> Option<Transaction> {
-        self.supply.next(&self.mta, capabilities).await
+        self.taken(self.supply.next(&self.mta, capabilities).await)
     }
 
     async fn hand_out(&self, transactions: &[&Transaction]) -> Result<(), NoRecord> {
@@ -332,7 +347,12 @@ impl<O: Owner> Work for Outlet<O> {
                 RcptResult::NotTried => 0,
             };
         }
-        self.supply.settle_all(settlement);
+        self.series.gave_back(&settlement);
+        self.supply.settle_all(settlement, &self.series);
+    }
+
+    fn observed(&self, what: &Observed<'_>) {
+        self.series.observed(what);
     }
 }
 

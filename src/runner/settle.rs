@@ -1,9 +1,13 @@
 //! What became of a transaction, recipient by recipient: outcome, another try, or the refusal breaker.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::retry::RetryPolicy;
 use super::supply::{JobRun, JobStop, State, Supply, of_token};
 use crate::clock::{self, Micros};
 use crate::infeed::{JobFault, RcptResult, Said, Settlement, Streak};
+use crate::metrics::{JobSeries, MtaSeries};
 use crate::spool::{Chunk, OnDoubt, Outcome, Owner, Settled};
 
 /// A refusal that is provisional.
@@ -13,6 +17,9 @@ pub(super) struct HeldRefusal {
     pub outcome: Settled,
     /// When it came.
     pub at: u64,
+    /// Where it is counted, once it is final.
+    pub series: Arc<JobSeries>,
+    pub mta: Arc<MtaSeries>,
 }
 
 /// What is to be written and counted, per chunk, once the lock is let go.
@@ -30,12 +37,12 @@ struct Landing {
 }
 
 impl<O: Owner> Supply<O> {
-    pub(super) fn settle_all(&self, settlement: Settlement) {
+    pub(super) fn settle_all(&self, settlement: Settlement, mta: &Arc<MtaSeries>) {
         let Settlement { transaction, results, job_fault } = settlement;
         assert_eq!(results.len(), transaction.recipients.len(), "a result for each recipient");
         let (handle, _) = of_token(transaction.recipients[0].token);
         let mut landing = Landing::default();
-        {
+        let series = {
             let mut state = self.lock();
             let retry = state.retry;
             let State { hands, jobs, moment, .. } = &mut *state;
@@ -65,7 +72,14 @@ impl<O: Owner> Supply<O> {
                     }
                     RcptResult::Refused { said, .. } => {
                         let outcome = previous.settled(Outcome::Refused, now, said.clone());
-                        let refusal = HeldRefusal { handle, index, outcome, at: *moment };
+                        let refusal = HeldRefusal {
+                            handle,
+                            index,
+                            outcome,
+                            at: *moment,
+                            series: job.series.clone(),
+                            mta: mta.clone(),
+                        };
                         refused(job, refusal, taken_at, &rcpt.address, &said, &mut landing);
                     }
                     RcptResult::Deferred { said, .. } => {
@@ -99,17 +113,22 @@ impl<O: Owner> Supply<O> {
             {
                 trip(job, fault_text(&fault));
             }
-        }
-        self.land(handle, landing);
+            job.series.clone()
+        };
+        self.land(handle, landing, &series, mta);
     }
 
     /// Writes it down, then counts it.
-    fn land(&self, handle: u32, landing: Landing) {
+    fn land(&self, handle: u32, landing: Landing, series: &JobSeries, mta: &MtaSeries) {
         let Landing { record, again, mark, hold, released } = landing;
         let settled = record.len();
         let landed = settled + again.len() + mark.len() + hold.len();
         for (_, s) in &record {
-            self.progress.count(s.outcome, 1);
+            self.progress.count(series, Some(mta), s.outcome, 1);
+        }
+        let doubtful = mark.len() + record.iter().filter(|(_, s)| s.possible_repeat).count();
+        if doubtful > 0 {
+            self.progress.recorder.possible_repeats.fetch_add(doubtful as u64, Relaxed);
         }
         if !record.is_empty() {
             self.owner.record(handle, record);
@@ -136,8 +155,8 @@ impl<O: Owner> Supply<O> {
 
     /// Refusals that were held are final.
     pub(super) fn refusals_final(&self, held: Vec<HeldRefusal>) {
-        for HeldRefusal { handle, index, outcome, .. } in held {
-            self.progress.count(outcome.outcome, 1);
+        for HeldRefusal { handle, index, outcome, series, mta, .. } in held {
+            self.progress.count(&series, Some(&mta), outcome.outcome, 1);
             self.owner.record(handle, vec![(index, outcome)]);
             self.lock().settled(handle, 1);
         }

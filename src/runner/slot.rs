@@ -96,7 +96,7 @@ impl<O: Owner> Slots<O> {
     /// Starts the infeeds of one.
     pub fn start(&mut self, at: usize) {
         let slot = &mut self.all[at];
-        let outlet = Outlet { supply: self.supply.clone(), mta: slot.mta.clone() };
+        let outlet = Outlet::new(&self.supply, &slot.mta);
         slot.begun_us = clock::now_us();
         slot.steering.begin();
         let connections = slot.steering.connections();
@@ -265,6 +265,10 @@ impl<O: Owner> Slots<O> {
                     .iter()
                     .find(|(name, _)| *name == slot.mta.name)
                     .and_then(|(_, rate)| *rate),
+                connections_max: slot.config.infeed.connections.max(1),
+                connections_changed: slot.steering.changed(),
+                cuts: slot.steering.cuts(),
+                totals: slot.pool.as_ref().map(Pool::totals).unwrap_or_default(),
                 status: slot.pool.as_ref().map(Pool::status),
                 accepted,
                 refused: counts.refused.load(Relaxed),

@@ -27,6 +27,7 @@ pub(super) struct Steering {
     account: Account,
     /// The MTA's own queue, where the law looks at it.
     queue: Option<QueueProbe>,
+    changed: &'static str,
 }
 
 /// How many connections there were.
@@ -65,6 +66,7 @@ impl Steering {
             logged: None,
             account: Account::default(),
             queue: None,
+            changed: "fixed",
         };
         steering.set(config, config.connections);
         steering
@@ -77,6 +79,7 @@ impl Steering {
             Connections::Fixed(count) => {
                 (self.law, self.since, self.queue) = (None, None, None);
                 self.connections = count;
+                self.changed = "fixed";
             }
             Connections::Auto if self.law.is_some() => (),
             Connections::Auto => {
@@ -85,6 +88,7 @@ impl Steering {
                     Limits { connections_min: 1, connections_max, queue_target: config.queue.target };
                 (self.law, self.since) = (Some(Law::new(limits)), None);
                 self.connections = self.connections.min(connections_max);
+                self.changed = "start";
             }
         }
     }
@@ -106,6 +110,12 @@ impl Steering {
     /// What is known of the MTA's own queue; `None`: it is not looked at.
     pub fn queue(&self) -> Option<Reading> {
         self.queue.as_ref().map(QueueProbe::reading)
+    }
+
+    /// The last change of the number: `fixed` or `start` before any, `raised`, or the reason of a cut
+    /// (`lowered` where the law counts none).
+    pub fn changed(&self) -> &'static str {
+        self.changed
     }
 
     /// Connections that there shall be.
@@ -152,8 +162,11 @@ impl Steering {
             queue: self.queue.as_ref().and_then(|queue| queue.reading().messages),
             held: status.state != MtaState::Up,
         };
+        let before = law.cuts();
         let Decision { connections, pace_per_s } = law.observe(&observation);
         if connections != self.connections {
+            self.changed =
+                if connections > self.connections { "raised" } else { reason_of_cut(&before, &law.cuts()) };
             self.connections = connections;
             pool.set_connections(connections);
         }
@@ -168,5 +181,24 @@ impl Steering {
         let is_new = pace_per_s != self.pace_per_s;
         self.pace_per_s = pace_per_s;
         is_new.then_some(pace_per_s)
+    }
+}
+
+/// Which kind of cut was counted between two looks.
+fn reason_of_cut(before: &Cuts, after: &Cuts) -> &'static str {
+    let counts = before.by_reason().into_iter().zip(after.by_reason());
+    let mut grown = counts.filter(|((_, before), (_, after))| after > before);
+    grown.next().map_or("lowered", |(_, (reason, _))| reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_is_known_by_the_count_that_grew() {
+        let before = Cuts { load: 3, queue: 1, ..Cuts::default() };
+        assert_eq!(reason_of_cut(&before, &Cuts { queue: 2, ..before }), "queue");
+        assert_eq!(reason_of_cut(&before, &before), "lowered");
     }
 }

@@ -25,6 +25,7 @@ use super::settle::HeldRefusal;
 use crate::clock::{self, Micros};
 use crate::infeed::{Capabilities, Dsn, NoRecord, Rcpt, RefusalStreak, StreakLimits, Transaction};
 use crate::message::{RecipientView, Rendered};
+use crate::metrics::JobSeries;
 use crate::pressure::rate::Limiter;
 use crate::pressure::window::Windows;
 use crate::spool::{Chunk, JobId, JobMeta, Outcome, Owner, Settled};
@@ -121,6 +122,8 @@ pub(super) struct JobRun {
     pub in_flight: usize,
     /// What it came to in this run.
     pub counts: JobProgress,
+    /// The same for the metrics.
+    pub series: Arc<JobSeries>,
     /// What `--first` leaves of it to hand out before it pauses.
     pub first_left: Option<u64>,
     /// Of its transactions.
@@ -214,8 +217,8 @@ impl<O: Owner> Supply<O> {
         let attempts = chunk.state(usize::from(index)).attempts;
         let settled = Settled::local(Outcome::Quarantined, attempts, clock::now_us(), reason);
         self.owner.record(handle, vec![(index, settled)]);
-        self.progress.count(Outcome::Quarantined, 1);
         let mut state = self.lock();
+        self.progress.count(&state.series_of(handle), None, Outcome::Quarantined, 1);
         state.landed(handle, 1, 1);
         self.after_landing(&state, handle);
     }
@@ -283,6 +286,13 @@ impl State {
     pub fn progress_of(&self, job: &JobId) -> JobProgress {
         let run = self.jobs.get(job).map(|run| run.counts);
         run.or_else(|| self.met.get(job).copied()).unwrap_or_default()
+    }
+
+    /// Where the outcomes of a chunk in hand are counted.
+    pub fn series_of(&self, handle: u32) -> Arc<JobSeries> {
+        let job = self.hands.get(&handle).and_then(|hand| self.jobs.get(&hand.job));
+        let Some(job) = job else { panic!("chunk {handle} is not in hand") };
+        job.series.clone()
     }
 
     /// Recipients that wait in hands.

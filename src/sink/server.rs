@@ -168,6 +168,12 @@ impl SinkHandle {
         self.shared.snapshot()
     }
 
+    /// Gives the numbers as of when it is called, also once the sink has ended.
+    pub fn counter(&self) -> impl Fn() -> Snapshot + Send + Sync + use<> {
+        let shared = self.shared.clone();
+        move || shared.snapshot()
+    }
+
     /// Closes the listener, tells every session 421, waits for them (2 s at most), and gives the last
     /// numbers.
     ///

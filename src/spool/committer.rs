@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::error::At;
 use super::journal::{JournalWriter, OpenChunk};
 use super::owner::lock;
+use crate::metrics::Histogram;
 
 /// The wait before a new segment is tried again after an error.
 const ROTATE_AGAIN: Duration = Duration::from_millis(100);
@@ -32,6 +33,7 @@ pub(super) struct Shared {
     pub synced: watch::Sender<u64>,
     pub commit_every: Duration,
     pub unsynced_max: u64,
+    pub sync_latency: Arc<Histogram>,
 }
 
 pub(super) struct State {
@@ -169,8 +171,10 @@ pub(super) fn commit_loop(shared: &Shared) {
             let Some(journal) = &state.journal else { return };
             (journal.file(), journal.path(), state.appended, state.unsynced)
         };
+        let begun = Instant::now();
         match file.sync().at("sync the journal", &path) {
             Ok(()) => {
+                shared.sync_latency.observe(begun.elapsed());
                 let mut state = shared.lock();
                 state.unsynced -= recipients.min(state.unsynced);
                 shared.synced.send_replace(upto);

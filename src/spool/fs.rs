@@ -15,6 +15,10 @@ use std::path::Path;
 /// Free space on a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
+    /// All of it, free or not.
+    pub bytes_total: u64,
+    /// 0 where the file system doesn't count inodes.
+    pub inodes_total: u64,
     pub bytes_free: u64,
     /// `u64::MAX` where the file system doesn't count inodes (btrfs).
     pub inodes_free: u64,
@@ -241,6 +245,8 @@ impl Fs for RealFs {
         let s = rustix::fs::statfs(path)?;
         let block = u64::try_from(s.f_bsize).unwrap_or(0);
         Ok(Space {
+            bytes_total: s.f_blocks.saturating_mul(block),
+            inodes_total: s.f_files,
             bytes_free: s.f_bavail.saturating_mul(block),
             inodes_free: if s.f_files == 0 { u64::MAX } else { s.f_ffree },
             magic: u64::try_from(s.f_type).unwrap_or(0),

@@ -67,6 +67,7 @@ pub use chunk::{Chunk, RecipientRecord};
 pub use dir::{DirSpool, Settings};
 pub use domains::DomainKey;
 pub use error::SpoolError;
+pub use fs::Space as SpoolSpace;
 pub use id::{ChunkName, Counts, JobId, Outcome};
 pub use index::JobDue;
 pub use job::{JobMeta, OnDoubt, PRIORITY_DEFAULT, PRIORITY_MAX};

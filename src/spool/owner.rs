@@ -27,6 +27,7 @@ use super::own::RangeLock;
 use super::pass::{self, PassEnd};
 use super::recover::Recovered;
 use super::results::Settled;
+use crate::metrics::{Histogram, Recorder};
 use crate::slice::XxRange;
 
 /// A claimed chunk, in the hand of the runner.
@@ -87,6 +88,7 @@ impl DirSpool {
             synced: watch::Sender::new(0),
             commit_every: Duration::from_millis(self.settings.progress_commit_ms),
             unsynced_max: self.settings.progress_unsynced_max,
+            sync_latency: Recorder::journal_histogram(),
         });
         let committer = std::thread::spawn({
             let shared = shared.clone();
@@ -125,6 +127,11 @@ impl DirSpool {
 }
 
 impl DirOwner {
+    /// How long each sync of the journal took.
+    pub fn sync_latency(&self) -> Arc<Histogram> {
+        self.shared.sync_latency.clone()
+    }
+
     /// Claims a chunk: its claim is on disk when this returns. Blocks on the disk.
     pub fn claim(&self, job: &JobId, name: ChunkName) -> Result<Claim> {
         let Some(dir) = lock(&self.index).begin(job, name)? else { return Ok(Claim::Gone) };

@@ -88,7 +88,12 @@ impl<O: Owner> Feeder<O> {
         let mut state = self.supply.lock();
         let serial = state.next_serial;
         state.next_serial += 1;
+        let recorder = &self.supply.progress.recorder;
+        if !state.met.contains_key(job) {
+            recorder.met(due.meta.submitted_us, due.meta.recipients);
+        }
         let run = JobRun {
+            series: recorder.job(job.as_str()),
             lead_us: due.lead_us,
             group,
             serial,
@@ -193,7 +198,7 @@ impl<O: Owner> Feeder<O> {
         run.primed |= !run.mixer.want().is_some_and(|(_, needed)| needed);
         run.counts.outcomes += unreadable_or_suppressed.len() as u64;
         for (_, s) in &unreadable_or_suppressed {
-            self.supply.progress.count(s.outcome, 1);
+            self.supply.progress.count(&run.series, None, s.outcome, 1);
         }
         if !unreadable_or_suppressed.is_empty() {
             self.supply.owner.record(handle, unreadable_or_suppressed);
