@@ -122,6 +122,12 @@ catalogue! {
     CONNECTIONS_CHANGE: Run Gauge "infeed_connections_last_change_info" "boolean" ["mta", "reason"];
     /// How often N was cut, by reason.
     CONNECTIONS_CUTS: Run Counter "infeed_connections_cuts_total" "cuts" ["mta", "reason"];
+    /// Messages in the MTA's own queue; absent where it can't be seen.
+    MTA_QUEUE: Run Gauge "infeed_mta_queue_messages" "messages" ["mta"];
+    /// Transactions a second that the MTA may have: its rate, or the pace that was found; absent without.
+    MTA_RATE: Run Gauge "infeed_mta_rate_messages_per_second" "messages" ["mta"];
+    /// 1 while infeeds wait for a rate, of an MTA, a job or a domain.
+    RATE_WAITS: Run Gauge "infeed_rate_waits" "boolean" [];
     /// Sessions that were opened.
     SESSIONS_OPENED: Run Counter "infeed_sessions_opened_total" "sessions" ["mta"];
     /// Connects that led to no session.
