@@ -85,9 +85,6 @@ scenarios! {
     group_commit_is_climbed_though_latency_grows: "group-commit", |_| {};
     half_the_speed_for_a_while_costs_no_connections: "half-speed", |_| {};
     noise_of_30_percent_moves_nothing: "noise", |_| {};
-    large_messages_after_small_ones_are_no_overload: "sizes", |run| {
-        run.octets = |n| if n < 60_000 { 2_048 } else { 65_536 };
-    };
     a_restart_is_followed_by_the_number_before: "bounce", |_| {};
     a_knee_that_moves_is_followed: "moving-knee", |_| {};
     random_451_is_no_load: "random-451", |_| {};
@@ -97,6 +94,26 @@ scenarios! {
     observations_may_come_irregularly: "knee-8", |run| run.ticks = Ticks::Irregular;
     a_wrong_clock_of_busy_time_changes_no_choice: "moving-knee", |run| run.measuring_error = 0.1;
     an_mta_that_sways_by_5_percent_is_no_change: "knee-8", |run| run.sway = 0.05;
+}
+
+/// The first 60,000 messages are through by then, and 20 s have passed.
+#[test]
+fn large_messages_after_small_ones_are_no_overload() {
+    const SMALL: u64 = 2_048;
+    const LARGE: u64 = 65_536;
+    let scenario = example("sizes");
+    let run = auto(&scenario, 0);
+    let window = [(40.0, SECONDS as f64)];
+    let best = sweep(&Run { octets: |_| LARGE, ..run.clone() }, CONNECTIONS_MAX, &window);
+    for seed in 0..seeds() {
+        let octets = |n| if n < 60_000 { SMALL } else { LARGE };
+        let trace = simulate(Run { seed, octets, ..run.clone() });
+        for ratio in ratios(&trace, &best) {
+            let holds = ratio.goodput >= GOODPUT_MIN && ratio.connections <= CONNECTIONS_RATIO_MAX;
+            assert!(holds, "seed {seed}: {ratio:?} of {best:?}\n{}", log(&trace));
+        }
+        assert_eq!(trace.cuts.total(), trace.cuts.goodput, "{:?}", trace.cuts);
+    }
 }
 
 /// Two laws, each with an MTA of its own: one supply without end doesn't couple them.

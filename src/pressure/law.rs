@@ -82,7 +82,7 @@ impl Law {
         let sample = self.meter.observe(o, self.search.error_wanted(), self.search.clear());
         self.state = self.judgeable(o, sample.as_ref());
         if self.state == State::Judging {
-            if let Some(sample) = sample.filter(|s| self.is_of_interest(s)) {
+            if let Some(sample) = sample {
                 self.take(&sample);
             }
         } else if self.state != State::Trouble {
@@ -99,11 +99,6 @@ impl Law {
     /// How often the number of connections was cut, by reason.
     pub fn cuts(&self) -> Cuts {
         self.cuts
-    }
-
-    /// A sample is of the number that was asked for, or of what the MTA allows.
-    fn is_of_interest(&self, sample: &Sample) -> bool {
-        sample.connections == self.wanted() || sample.connections >= self.limits.connections_min
     }
 
     fn judgeable(&self, o: &Observation, sample: Option<&Sample>) -> State {
@@ -129,7 +124,7 @@ impl Law {
         }
         self.recipients = sample.recipients;
         let step = self.search.take(sample, self.now, self.limits.connections_min, self.ceiling());
-        if let Step::WentBack { .. } = step {
+        if step == Step::WentBack {
             self.cuts.goodput += 1;
         }
     }

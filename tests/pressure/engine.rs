@@ -275,8 +275,8 @@ impl Engine {
         }
         for slot in 0..self.slots.len() {
             if let Slot::Waiting { since_us } = self.slots[slot] {
-                self.totals.idle_us += now - since_us;
-                self.slots[slot] = Slot::Waiting { since_us: now };
+                self.totals.idle_us += now.saturating_sub(since_us);
+                self.slots[slot] = Slot::Waiting { since_us: now.max(since_us) };
                 if self.established > self.decision.connections {
                     self.close(slot);
                 }

@@ -58,7 +58,7 @@ pub struct Best {
 }
 
 /// How long a sweep runs each number, and how much of that is warm-up.
-const SWEEP_S: (u64, f64) = (8, 2.0);
+const SWEEP_S: (u64, f64) = (11, 6.0);
 
 /// Sweeps fixed numbers in what is in force in each window: each up to 12, then in steps of about 5 %.
 pub fn sweep(run: &Run, connections_max: usize, windows: &[Window]) -> Vec<Best> {

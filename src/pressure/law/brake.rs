@@ -129,7 +129,7 @@ impl Brake {
         }
         let growth = (queue - before) / over_s;
         let leaving = ((o.totals.transactions - transactions) as f64 / over_s - growth).max(0.0);
-        let weight = (0.1 * (o.now - self.readings[self.readings.len() - 2].0).as_secs_f64() / 0.1).min(0.5);
+        let weight = (o.now - self.readings[self.readings.len() - 2].0).as_secs_f64().min(0.5);
         let smooth = self.leaving.map_or(leaving, |known| known + weight * (leaving - known));
         self.leaving = Some(smooth);
         let accepted = (o.totals.transactions - transactions) as f64 / over_s;

@@ -42,7 +42,7 @@ pub(super) enum Step {
     /// Nothing new.
     None,
     /// Goodput with more was no better, or worse.
-    WentBack { tried: usize },
+    WentBack,
     /// The MTA or the mail changed.
     Changed,
 }
@@ -196,7 +196,7 @@ impl Search {
                 if s.error > UNSURE && gain > -2.5 * s.error {
                     self.up_after = UNSURE_AFTER;
                 }
-                step = Step::WentBack { tried: s.connections };
+                step = Step::WentBack;
             }
         } else if s.connections < before {
             self.tried_down = Some((s.connections, gain));
