@@ -108,6 +108,16 @@ catalogue! {
     MTA_STATE: Run Gauge "infeed_mta_state" "boolean" ["mta", "state"];
     /// When a message was accepted last; absent before the first.
     MTA_LAST_SUCCESS: Run Gauge "infeed_mta_last_success_timestamp_seconds" "seconds" ["mta"];
+    /// Messages in the MTA's own queue, as far as infeed can see it; absent where it can't.
+    MTA_QUEUE: Run Gauge "infeed_mta_queue_messages" "messages" ["mta"];
+    /// Transactions a second that the MTA may have: its rate, or the pace that was found; absent without.
+    MTA_RATE: Run Gauge "infeed_mta_rate_messages_per_second" "messages" ["mta"];
+    /// 1 while infeeds wait for a rate limit.
+    RATE_WAITS: Run Gauge "infeed_rate_limit_waiting" "boolean" [];
+    /// Jobs in hand that wait for their rate limit.
+    RATE_JOBS: Run Gauge "infeed_rate_limit_waiting_jobs" "jobs" [];
+    /// Recipients in hand who wait for the rate limit of their domain.
+    RATE_RECIPIENTS: Run Gauge "infeed_rate_limit_waiting_recipients" "recipients" [];
     /// SMTP sessions that stand.
     INFEEDS_OPEN: Run Gauge "infeed_infeeds_open" "sessions" ["mta"];
     /// Infeeds that connect, or wait to.
@@ -122,12 +132,6 @@ catalogue! {
     CONNECTIONS_CHANGE: Run Gauge "infeed_connections_last_change_info" "boolean" ["mta", "reason"];
     /// How often N was cut, by reason.
     CONNECTIONS_CUTS: Run Counter "infeed_connections_cuts_total" "cuts" ["mta", "reason"];
-    /// Messages in the MTA's own queue; absent where it can't be seen.
-    MTA_QUEUE: Run Gauge "infeed_mta_queue_messages" "messages" ["mta"];
-    /// Transactions a second that the MTA may have: its rate, or the pace that was found; absent without.
-    MTA_RATE: Run Gauge "infeed_mta_rate_messages_per_second" "messages" ["mta"];
-    /// 1 while infeeds wait for a rate, of an MTA, a job or a domain.
-    RATE_WAITS: Run Gauge "infeed_rate_waits" "boolean" [];
     /// Sessions that were opened.
     SESSIONS_OPENED: Run Counter "infeed_sessions_opened_total" "sessions" ["mta"];
     /// Connects that led to no session.

@@ -85,6 +85,21 @@ pub(super) fn write_status(text: &mut Text, recorder: &Recorder, run: &RunStatus
             last_success.sample(&[&mta.name], seconds(at));
         }
     }
+    let mut queue = text.family(&c::MTA_QUEUE);
+    for mta in &run.mtas {
+        if let Some(messages) = mta.queue.as_ref().and_then(|reading| reading.messages) {
+            queue.sample(&[&mta.name], messages);
+        }
+    }
+    let mut rate = text.family(&c::MTA_RATE);
+    for mta in &run.mtas {
+        if let Some(messages) = mta.messages_per_second {
+            rate.sample(&[&mta.name], messages.as_f64());
+        }
+    }
+    text.one(&c::RATE_WAITS, u8::from(run.waits_for_rate));
+    text.one(&c::RATE_JOBS, run.limited_jobs.iter().filter(|(_, _, waits)| *waits).count());
+    text.one(&c::RATE_RECIPIENTS, run.domains.iter().map(|domain| domain.waiting).sum::<u64>());
     let of = |mta: &MtaRunStatus, f: fn(&crate::infeed::MtaStatus) -> usize| mta.status.as_ref().map_or(0, f);
     let mut open = text.family(&c::INFEEDS_OPEN);
     run.mtas.iter().for_each(|mta| open.sample(&[&mta.name], of(mta, |s| s.established)));
@@ -106,19 +121,6 @@ pub(super) fn write_status(text: &mut Text, recorder: &Recorder, run: &RunStatus
     for mta in &run.mtas {
         mta.cuts.by_reason().into_iter().for_each(|(reason, n)| cuts.sample(&[&mta.name, reason], n));
     }
-    let mut queue = text.family(&c::MTA_QUEUE);
-    for mta in &run.mtas {
-        if let Some(messages) = mta.queue.as_ref().and_then(|queue| queue.messages) {
-            queue.sample(&[&mta.name], messages);
-        }
-    }
-    let mut rate = text.family(&c::MTA_RATE);
-    for mta in &run.mtas {
-        if let Some(messages) = mta.messages_per_second {
-            rate.sample(&[&mta.name], messages.as_f64());
-        }
-    }
-    text.family(&c::RATE_WAITS).sample(&[], u64::from(run.waits_for_rate));
     let mut opened = text.family(&c::SESSIONS_OPENED);
     for mta in &run.mtas {
         opened.sample(&[&mta.name], mta.status.as_ref().map_or(0, |s| s.connections_total));

@@ -91,7 +91,7 @@ async fn signs_of_strain_are_counted_as_what_they_are() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), marked).await.expect(&format!("{mark:?}"));
+        tokio::time::timeout(Duration::from_secs(60), marked).await.unwrap_or_else(|_| panic!("{mark:?}"));
         let others: Vec<Mark> = Mark::ALL
             .into_iter()
             .filter(|other| *other != mark && pool.totals().marks[other.index()] > 0)

@@ -137,7 +137,8 @@ impl Meter {
         let sofar = self.sample(o, &start, connections);
         let is_poor = count >= TRANSACTIONS_POOR && sofar.goodput * (1.0 + 3.0 * error) < clear.0;
         let is_rich = count >= TRANSACTIONS_MIN && sofar.goodput * (1.0 - 3.0 * error) > clear.1;
-        if !enough && !is_poor && !(is_rich && gathered >= GATHER_MIN) && gathered < GATHER_FEW_MAX {
+        let is_clear = is_poor || (is_rich && gathered >= GATHER_MIN);
+        if !(enough || is_clear || gathered >= GATHER_FEW_MAX) {
             return None;
         }
         self.learn_spread();

@@ -296,9 +296,7 @@ impl Search {
             Some(stride(1.0 / self.stride_down).min(c - 1))
         } else if (self.want_up || self.is_unknown_above()) && c < ceiling {
             Some(stride(self.stride_up).max(c + 1))
-        } else if self.want_down && c > floor {
-            Some(stride(1.0 / self.stride_down).min(c - 1))
-        } else if self.stride_down > STRIDE_NEAR && c > floor && self.table.below(c).is_none() {
+        } else if c > floor && (self.want_down || self.is_unknown_below()) {
             Some(stride(1.0 / self.stride_down).min(c - 1))
         } else {
             self.table.between(c).filter(|n| (floor..=ceiling).contains(n)).or_else(|| self.promised(ceiling))
@@ -324,6 +322,11 @@ impl Search {
     /// Still climbing: the choice is the highest that is known.
     fn is_unknown_above(&self) -> bool {
         self.stride_up > STRIDE_NEAR && self.table.above(self.choice).is_none()
+    }
+
+    /// Still descending: the choice is the lowest that is known.
+    fn is_unknown_below(&self) -> bool {
+        self.stride_down > STRIDE_NEAR && self.table.below(self.choice).is_none()
     }
 
     /// Far above, where the nearest above promised more.

@@ -144,7 +144,7 @@ fn a_folder_of_another_user_is_said_to_be_that_with_what_to_do() {
     let dir = TempDir::new().unwrap();
     fill(&dir.path().join("incoming"), 1, 0);
     fill(&dir.path().join("active"), 1, 0);
-    fs::set_permissions(dir.path().join("active"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(dir.path().join("active"), fs::Permissions::from_mode(0o0)).unwrap();
     let error = found(dir.path(), ALL).unwrap_err().to_string();
     fs::set_permissions(dir.path().join("active"), fs::Permissions::from_mode(0o700)).unwrap();
     assert!(error.contains("/active: Permission denied") && error.contains("mta.queue_dir"), "{error}");
