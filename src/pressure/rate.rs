@@ -10,7 +10,7 @@
 //!   for stays the same part.
 //!
 //! governor alone has none of these: a new limiter grants a full burst, a quota can't be changed, and
-//! `until_ready` wakes whoever waits at the same moment. So the state is kept here ([`Schedule`]: when the
+//! `until_ready` wakes whoever waits at the same moment. So the state is kept here (`Schedule`: when the
 //! next message may go), the limiter is exchanged under it, and nobody waits in it: [`Limiter::may`] says
 //! until when, and the caller has one timer for all.
 //!
