@@ -14,6 +14,7 @@ use serde_json::Value;
 use common::daemon::{DEADLINE, Daemon, SHARED};
 use common::desk::Desk;
 use common::mta::{Postfix, Relay, Sendmail, skip, skip_or_require};
+use common::sink::SinkProcess;
 use common::wait::{wait_for, wait_until};
 
 /// Messages that are queued: one recipient each.
@@ -122,6 +123,40 @@ fn a_postfix_whose_queue_is_not_ours_to_read_goes_by_its_replies_and_status_says
     let daemon_pid = Pid::from_raw(i32::try_from(daemon.id()).expect("a pid")).expect("a pid");
     rustix::process::kill_process(daemon_pid, Signal::TERM).expect("ours");
     assert!(daemon.wait().expect("ours").success());
+}
+
+/// How far above its target the queue may come: what was taken before the first reading showed it.
+const OVERSHOOT: usize = 3;
+
+#[test]
+fn a_postfix_that_delivers_slowly_is_fed_as_fast_as_it_delivers_and_its_queue_stays_bounded() {
+    if !skip_or_require("postfix") {
+        return;
+    }
+    let (target, messages) = (150, 900);
+    let desk = Desk::new();
+    let world = SinkProcess::start(&desk.path("world"), &["--service-us", "12000"]);
+    // two deliveries at a time, so that some 150 a second leave, where it takes several times as many
+    let slow = ["default_destination_concurrency_limit=2", "initial_destination_concurrency=2"];
+    let mta = Postfix::start(Relay::To(world.port()), &slow);
+    let dir = mta.dir().join("spool");
+    desk.configure(&format!(
+        "[mta]\naddress = '{}'\nrecipients_per_transaction_max = 1\nqueue_dir = '{}'\nqueue_target = {target}\n",
+        mta.address(),
+        dir.display(),
+    ));
+    let daemon = Daemon::configured(&desk);
+    let job = desk.submit_list("job", messages, SHARED, &[]);
+    let mut most = 0;
+    wait_until("the end of the job", DEADLINE, || {
+        most = most.max(postqueue(&mta));
+        desk.show(&job)["state"] == "done"
+    });
+    assert!(most <= OVERSHOOT * target, "{most} messages in a queue that is to hold {target}");
+    assert!(most >= target / 5, "{most} messages at most: it was kept waiting");
+    wait_until("all of it delivered", DEADLINE, || world.tail().waiting() >= messages);
+    daemon.stop();
+    assert_eq!(world.stop().1.len(), messages);
 }
 
 #[test]
