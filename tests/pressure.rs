@@ -145,6 +145,20 @@ fn a_visible_queue_comes_under_its_target_and_stays_there_and_never_runs_dry() {
     }
 }
 
+/// Deferred mail of last week is no reason to hold this week's back.
+#[test]
+fn a_pile_that_was_in_the_queue_before_slows_nothing_down() {
+    let scenario = example("knee-8");
+    let best = sweep(&auto(&scenario, 0), CONNECTIONS_MAX, &[(60.0, SECONDS as f64)]);
+    for times in [0.8, 2.5] {
+        let pile = times * QUEUE_TARGET as f64;
+        let trace = simulate(Run { queue_visible: true, pile, ..auto(&scenario, 1) });
+        for ratio in ratios(&trace, &best) {
+            assert!(ratio.goodput >= 0.9, "{pile}: {ratio:?}\n{}", log(&trace));
+        }
+    }
+}
+
 /// Work that comes slower than the MTA takes it says nothing about the MTA: no climb to the maximum.
 #[test]
 fn without_enough_work_connections_do_not_climb() {

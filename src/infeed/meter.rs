@@ -12,17 +12,40 @@ use super::transaction::{RcptResult, Said, Stage};
 use super::verdict::Mta;
 use crate::pressure::law::{Mark, Totals};
 
-/// A connect, a banner or an RCPT that takes as long is a sign of strain.
+/// A connect with its banner that takes as long is a sign of strain.
 const SLOW: Duration = Duration::from_millis(900);
-/// Beyond this an RCPT's reply is slow for other reasons than a brake of one second.
-const PLATEAU_MAX: Duration = Duration::from_millis(2_500);
 
 /// Postfix's brake (`in_flow_delay`): one second, and what the reply takes besides.
-const BRAKE: std::ops::Range<Duration> = Duration::from_millis(980)..Duration::from_millis(1_300);
+const BRAKE: std::ops::Range<Duration> = Duration::from_millis(980)..Duration::from_millis(1_500);
 /// A reply that comes sooner than this was not braked.
 const QUICK: Duration = Duration::from_millis(300);
-/// So many quick replies show that a second is not what this MTA's replies take.
-const QUICK_MIN: u64 = 100;
+/// Of the latest replies, so many are remembered, and halved then.
+const RECENT_MAX: u64 = 400;
+/// So many of them must be there, and one in so many must have been quick: else a second is what this MTA's
+/// replies take.
+const RECENT_MIN: u64 = 50;
+const QUICK_ONE_IN: u64 = 10;
+
+/// How quick replies of one kind were lately.
+#[derive(Debug, Default)]
+struct Pulse {
+    all: AtomicU64,
+    quick: AtomicU64,
+}
+
+impl Pulse {
+    /// Notes one reply; whether it was braked: about a second late, where others lately were quick.
+    fn is_braked(&self, took: Duration) -> bool {
+        let quick = self.quick.fetch_add(u64::from(took < QUICK), Relaxed) + u64::from(took < QUICK);
+        let all = self.all.fetch_add(1, Relaxed) + 1;
+        if all >= RECENT_MAX {
+            // two at once may both halve: a rough memory will do
+            self.all.store(all / 2, Relaxed);
+            self.quick.store(quick / 2, Relaxed);
+        }
+        BRAKE.contains(&took) && all >= RECENT_MIN && quick * QUICK_ONE_IN >= all
+    }
+}
 
 /// Totals since the pool's start, added to by all its sessions.
 #[derive(Debug, Default)]
@@ -33,8 +56,8 @@ pub struct Meter {
     busy_us: AtomicU64,
     idle_us: AtomicU64,
     marks: [AtomicU64; Mark::COUNT],
-    /// Replies to a dot that came quickly.
-    quick: AtomicU64,
+    rcpts: Pulse,
+    dots: Pulse,
 }
 
 impl Meter {
@@ -64,7 +87,7 @@ impl Meter {
 
     /// The first RCPT of a transaction was answered after so long.
     pub fn first_rcpt(&self, took: Duration) {
-        if (SLOW..PLATEAU_MAX).contains(&took) {
+        if self.rcpts.is_braked(took) {
             self.mark(Mark::SlowRcpt);
         }
     }
@@ -73,11 +96,7 @@ impl Meter {
     /// replies to both together, so that what it brakes at RCPT shows here. An MTA whose replies all take a
     /// second is slow, and not braking.
     pub fn grouped_dot(&self, took: Duration) {
-        if took < QUICK {
-            if self.quick.load(Relaxed) < QUICK_MIN {
-                self.quick.fetch_add(1, Relaxed);
-            }
-        } else if BRAKE.contains(&took) && self.quick.load(Relaxed) >= QUICK_MIN {
+        if self.dots.is_braked(took) {
             self.mark(Mark::SlowRcpt);
         }
     }
@@ -132,10 +151,13 @@ impl Stopwatch {
 
     /// What is past was one transaction, which was answered so.
     pub fn answered(&mut self, meter: &Meter, results: &[Option<RcptResult>], octets: usize) {
-        let final_ones = |r: &&Option<RcptResult>| {
-            matches!(r, Some(RcptResult::Accepted { .. } | RcptResult::Refused { .. }))
+        // who is greylisted at RCPT was answered; a 4xx to all of it may be the MTA's load
+        let is_answered = |r: &&Option<RcptResult>| match r {
+            Some(RcptResult::Accepted { .. } | RcptResult::Refused { .. }) => true,
+            Some(RcptResult::Deferred { stage, .. }) => *stage == Stage::Rcpt,
+            _ => false,
         };
-        let recipients = results.iter().filter(final_ones).count();
+        let recipients = results.iter().filter(is_answered).count();
         meter.busy_us.fetch_add(micros(self.lap()), Relaxed);
         meter.transactions.fetch_add(1, Relaxed);
         meter.recipients.fetch_add(recipients as u64, Relaxed);
@@ -177,24 +199,18 @@ mod tests {
     }
 
     #[test]
-    fn a_second_at_a_grouped_dot_is_a_brake_only_where_replies_are_quick_otherwise() {
-        let (slow, braking) = (Meter::default(), Meter::default());
-        for _ in 0..1_000 {
-            slow.grouped_dot(Duration::from_millis(1_010));
-        }
-        assert!(marks(&slow).is_empty());
-        for ms in [vec![3; 200], vec![1_004, 600, 2_000]].concat() {
-            braking.grouped_dot(Duration::from_millis(ms));
-        }
-        assert_eq!(braking.totals().marks[Mark::SlowRcpt.index()], 1);
-    }
-
-    #[test]
-    fn only_a_reply_of_about_a_second_is_on_the_plateau() {
-        for (ms, expected) in [(5, 0), (850, 0), (1_001, 1), (1_300, 1), (5_000, 0)] {
-            let meter = Meter::default();
-            meter.first_rcpt(Duration::from_millis(ms));
-            assert_eq!(meter.totals().marks[Mark::SlowRcpt.index()], expected, "{ms} ms");
+    fn a_second_late_is_a_brake_only_where_replies_are_quick_otherwise() {
+        for note in [Meter::first_rcpt, Meter::grouped_dot] {
+            let (slow, braking, slowed) = (Meter::default(), Meter::default(), Meter::default());
+            let ms = Duration::from_millis;
+            (0..1_000).for_each(|_| note(&slow, ms(1_010)));
+            assert!(marks(&slow).is_empty(), "each reply takes a second");
+            (0..200).chain([1_004, 600, 2_000]).for_each(|t| note(&braking, ms(t)));
+            assert_eq!(braking.totals().marks[Mark::SlowRcpt.index()], 1);
+            (0..200).for_each(|t| note(&slowed, ms(t)));
+            (0..5_000).for_each(|_| note(&slowed, ms(1_100)));
+            let marked = slowed.totals().marks[Mark::SlowRcpt.index()];
+            assert!(marked < 2_000, "{marked} of an MTA that has become slow");
         }
     }
 }

@@ -103,6 +103,14 @@ struct Inner {
     offered: Option<Capabilities>,
 }
 
+impl Inner {
+    /// Sessions that don't say goodbye. One that was cut off in its goodbye is gone, and still counts as
+    /// leaving.
+    fn staying(&self) -> usize {
+        self.established.saturating_sub(self.leaving)
+    }
+}
+
 struct Hold {
     until: Instant,
     until_us: Micros,
@@ -183,7 +191,7 @@ impl Shared {
         let mut inner = self.lock();
         let result = f(&mut inner);
         self.closed.store(inner.paused.is_some() || inner.hold.is_some(), Relaxed);
-        self.crowded.store(inner.established - inner.leaving > inner.target, Relaxed);
+        self.crowded.store(inner.staying() > inner.target, Relaxed);
         self.troubled.store(inner.strains > 0 || !inner.losses.is_empty() || inner.hold.is_some(), Relaxed);
         let status = self.snapshot(&inner);
         // Still locked, so that an older snapshot never overwrites a newer one.
@@ -298,7 +306,7 @@ impl Shared {
     pub fn leaves(&self) -> bool {
         self.is_crowded()
             && self.change(|inner| {
-                let leaves = inner.established - inner.leaving > inner.target;
+                let leaves = inner.staying() > inner.target;
                 inner.leaving += usize::from(leaves);
                 leaves
             })

@@ -262,9 +262,9 @@ impl Turn {
         Self { mta, taken: 0.0, asked: None, limiter, pace: None, waits: false, wake_at: None }
     }
 
-    /// Parts are counted anew, rates are not.
+    /// Parts are counted anew, rates are not; a pace is found anew.
     pub fn succeeded_by(self, mta: Arc<Mta>) -> Self {
-        Self { mta, taken: 0.0, asked: None, ..self }
+        Self { mta, taken: 0.0, asked: None, pace: None, ..self }
     }
 
     pub fn mta_rate(&self) -> Option<PerSecond> {

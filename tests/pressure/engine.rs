@@ -44,6 +44,8 @@ pub struct Run {
     pub octets: fn(u64) -> u64,
     /// Readings of the MTA's queue, up to a second old and wrong by a few percent.
     pub queue_visible: bool,
+    /// So many messages more lie in that queue, whatever anybody does.
+    pub pile: f64,
     /// The work comes at so many messages a second.
     pub supply_per_s: Option<f64>,
     /// Busy times are measured wrong by this share.
@@ -62,6 +64,7 @@ impl Run {
             ticks: Ticks::Regular,
             octets: |_| 4_096,
             queue_visible: false,
+            pile: 0.0,
             supply_per_s: None,
             measuring_error: 0.0,
             sway: 0.0,
@@ -254,10 +257,10 @@ impl Engine {
     }
 
     fn observe(&mut self, now: u64) {
-        let queue = self.mta.queue(now);
+        let queue = self.mta.queue(now) + self.run.pile;
         self.readings.push((now, queue * (1.0 + 0.06 * (self.rng.f64() - 0.5))));
         let age_us = self.rng.u64(0..1_000_000);
-        let reading = self.readings.iter().rev().find(|r| r.0 + age_us <= now).map_or(0.0, |r| r.1);
+        let reading = self.readings.iter().rev().find(|r| r.0 + age_us <= now).map(|r| r.1);
         let Some(law) = &mut self.law else { return };
         let mut totals = self.totals;
         totals.busy_us = (totals.busy_us as f64 * (1.0 + self.run.measuring_error)) as u64;
@@ -266,7 +269,7 @@ impl Engine {
             established: self.established,
             connecting: self.connecting,
             totals,
-            queue: self.run.queue_visible.then_some(reading as u64),
+            queue: reading.filter(|_| self.run.queue_visible).map(|queue| queue as u64),
             held: self.established == 0 || self.storage_hold.is_some(),
         });
         let why = law.why();

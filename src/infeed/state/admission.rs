@@ -80,7 +80,7 @@ impl Shared {
         {
             return Wait::Until(until);
         }
-        if inner.established + inner.connecting - inner.leaving >= inner.target {
+        if inner.staying() + inner.connecting >= inner.target {
             return Wait::Change;
         }
         let singly = inner.established == 0 || inner.connects_singly;

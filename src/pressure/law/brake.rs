@@ -23,6 +23,8 @@ const GAIN: f64 = 0.5;
 const LATE_APART: (Duration, Duration) = (Duration::from_millis(2_500), Duration::from_secs(12));
 /// Late replies come in waves; those of one wave are one sign.
 const WAVE: Duration = Duration::from_millis(1_200);
+/// So long without a look is a stall of our own: what was late then was late for us.
+const STALL: Duration = Duration::from_millis(1_500);
 /// A single late reply is chance.
 const LATE_MIN: u64 = 2;
 
@@ -45,6 +47,8 @@ pub(super) struct Brake {
     /// Time, transactions, queue.
     readings: VecDeque<(Duration, u64, f64)>,
     leaving: Option<f64>,
+    /// What of the queue was there before us and isn't ours: deferred mail of last week. `None`: not read yet.
+    pile: Option<f64>,
     calm_since: Duration,
     late_seen: u64,
     late_new: u64,
@@ -65,6 +69,7 @@ impl Brake {
             last: None,
             readings: VecDeque::new(),
             leaving: None,
+            pile: None,
             calm_since: Duration::ZERO,
             late_seen: 0,
             late_new: 0,
@@ -88,6 +93,13 @@ impl Brake {
         if o.held {
             self.readings.clear();
             return self.wanted();
+        }
+        if o.queue.is_some() || o.now - last.now > STALL {
+            // Seen otherwise, or a stall of our own: late replies of that time say nothing.
+            self.late_seen = o.totals.marks[Mark::SlowRcpt.index()];
+            self.late_new = 0;
+            self.late.clear();
+            self.late_at = Some(o.now);
         }
         match o.queue {
             Some(queue) => self.by_reading(o, queue as f64, queue_target as f64, full),
@@ -118,6 +130,11 @@ impl Brake {
 
     fn by_reading(&mut self, o: &Observation, queue: f64, target: f64, full: Option<f64>) {
         self.by_queue = true;
+        // What is found there counts as a pile only if it would brake us at once.
+        let found = if queue > BEGINS_AT * target { queue } else { 0.0 };
+        let pile = self.pile.map_or(found, |pile| pile.min(queue));
+        self.pile = Some(pile);
+        let queue = queue - pile;
         self.readings.push_back((o.now, o.totals.transactions, queue));
         while self.readings.len() > 2 && o.now - self.readings[1].0 >= LEAVING_OVER {
             self.readings.pop_front();
@@ -179,7 +196,8 @@ impl Brake {
             let step_s = (o.now - last.now).as_secs_f64();
             let ease = (0.01 * (quiet_s - 1.0)).min(0.12);
             let eased = pace * (1.0 + ease * step_s);
-            self.pace = if full.is_some_and(|full| eased > 1.1 * full) { None } else { Some(eased) };
+            let is_free = full.map_or(quiet_s > 10.0, |full| eased > 1.1 * full);
+            self.pace = if is_free { None } else { Some(eased) };
             if self.pace.is_none() {
                 self.late.clear();
             }

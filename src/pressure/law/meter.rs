@@ -120,7 +120,9 @@ impl Meter {
             }
             return None;
         };
-        if o.established != connections {
+        // A session that reconnects takes nothing from the others' times.
+        let away_max = if o.connecting > 0 { (connections / 8).max(1) } else { 0 };
+        if o.established.abs_diff(connections) > away_max || o.established == 0 {
             self.from = None;
             self.since = o.now;
             return None;

@@ -136,10 +136,12 @@ impl<O: Owner> Feeder<O> {
         hand.taken(n);
         run.in_flight += n;
         groups[run.group].sub(run.meta.priority, n);
-        // nothing became of them
-        run.counts.outcomes -= n as u64;
         self.supply.owner.record(handle, put_off);
         state.landed(handle, n, n);
+        if let Some(run) = state.jobs.get_mut(id) {
+            // nothing became of them
+            run.counts.outcomes -= n as u64;
+        }
         until_us
     }
 }
