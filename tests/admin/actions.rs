@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::client::{Api, DEADLINE, socket, socket_job, socket_ok};
+use super::client::{Api, DEADLINE, LASTS, socket, socket_job, socket_ok};
 use crate::common::daemon::{MERGED, SHARED};
 use crate::common::desk::Desk;
 use crate::common::sink::SinkProcess;
@@ -12,9 +12,9 @@ use crate::common::wait::wait_until;
 #[test]
 fn what_is_done_to_jobs_is_what_the_control_socket_tells_of_them_then() {
     let desk = Desk::new();
-    let sink = SinkProcess::start(&desk.path("sink"), &["--latency-ms", "20"]);
+    let sink = SinkProcess::start(&desk.path("sink"), &["--latency-ms", "1"]);
     let api = Api::start(&desk, &["--mta", &sink.address(), "--connections", "2"]);
-    let job = desk.submit_list("job", 600, MERGED, &["--merge"]);
+    let job = desk.submit_list("job", 600, MERGED, LASTS);
     let other = desk.submit_list("other", 500, SHARED, &[]);
     assert_eq!(socket_ok(&desk, &json!({ "do": "pause", "job": other }))["state"], "paused");
     wait_until("a delivery", DEADLINE, || sink.tail().waiting() > 0);
@@ -118,23 +118,23 @@ fn what_the_socket_refuses_is_refused_in_the_same_words_with_the_same_code() {
         (
             400,
             "PATCH",
-            "/api/v1/mtas/mta".to_owned(),
+            "/api/v1/mtas/127.0.0.1:1".to_owned(),
             Some(json!({})),
-            json!({ "do": "mta_set", "mta": "mta" }),
+            json!({ "do": "mta_set", "mta": "127.0.0.1:1" }),
         ),
         (
             400,
             "PATCH",
-            "/api/v1/mtas/mta".to_owned(),
+            "/api/v1/mtas/127.0.0.1:1".to_owned(),
             Some(json!({ "weight": 0 })),
-            json!({ "do": "mta_set", "mta": "mta", "weight": 0 }),
+            json!({ "do": "mta_set", "mta": "127.0.0.1:1", "weight": 0 }),
         ),
         (
             400,
             "PATCH",
-            "/api/v1/mtas/mta".to_owned(),
+            "/api/v1/mtas/127.0.0.1:1".to_owned(),
             Some(json!({ "address": "nowhere" })),
-            json!({ "do": "mta_set", "mta": "mta", "address": "nowhere" }),
+            json!({ "do": "mta_set", "mta": "127.0.0.1:1", "address": "nowhere" }),
         ),
         (
             400,

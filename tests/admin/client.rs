@@ -15,6 +15,9 @@ use crate::common::wait::wait_for;
 /// The longest that an answer may take, on a machine that is busy.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
+/// How a job is submitted that lasts until its rate is lifted.
+pub const LASTS: &[&str] = &["--merge", "--messages-per-second", "20"];
+
 /// A daemon that answers.
 pub struct Api {
     pub daemon: Daemon,
@@ -95,11 +98,8 @@ impl Api {
     pub fn send(&self, method: &str, path: &str, headers: &str, body: Option<&str>) -> Answer {
         let port = self.port;
         let length = body.map_or(String::new(), |body| format!("Content-Length: {}\r\n", body.len()));
-        let host = if headers.to_ascii_lowercase().contains("host:") {
-            String::new()
-        } else {
-            format!("Host: localhost:{port}\r\n")
-        };
+        let says_host = headers.lines().any(|line| line.to_ascii_lowercase().starts_with("host:"));
+        let host = if says_host { String::new() } else { format!("Host: localhost:{port}\r\n") };
         let body = body.unwrap_or_default();
         let text =
             format!("{method} {path} HTTP/1.1\r\n{host}{headers}{length}Connection: close\r\n\r\n{body}");
@@ -130,6 +130,12 @@ impl Api {
         let kinds = [sent.err(), read.err()].map(|e| e.map(|e| e.kind()));
         assert!(!kinds.contains(&Some(std::io::ErrorKind::WouldBlock)), "it neither answers nor ends");
         String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// The job goes on without a rate.
+    pub fn lift(&self, job: &str) {
+        let none = json!({ "messages_per_second": null });
+        self.done("POST", &format!("/api/v1/jobs/{job}/rate"), Some(&none));
     }
 
     /// What `status` says of one MTA.

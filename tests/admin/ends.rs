@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::client::{Api, DEADLINE};
+use super::client::{Api, DEADLINE, LASTS};
 use crate::common::daemon::{Daemon, MERGED, SHARED};
 use crate::common::desk::Desk;
 use crate::common::sink::SinkProcess;
@@ -13,9 +13,9 @@ use crate::common::wait::wait_until;
 fn shutdown_ends_it_in_order_and_the_rest_waits() {
     for by_command in [false, true] {
         let desk = Desk::new();
-        let sink = SinkProcess::start(&desk.path("sink"), &["--latency-ms", "20"]);
+        let sink = SinkProcess::start(&desk.path("sink"), &[]);
         let api = Api::start(&desk, &["--mta", &sink.address(), "--connections", "2"]);
-        let job = desk.submit_list("job", 600, MERGED, &["--merge"]);
+        let job = desk.submit_list("job", 300, MERGED, LASTS);
         wait_until("a delivery", DEADLINE, || sink.tail().waiting() > 0);
         if by_command {
             desk.infeed(&["stop"]).run().expect_code(0);
@@ -26,9 +26,10 @@ fn shutdown_ends_it_in_order_and_the_rest_waits() {
         assert!(log.contains("asked to stop") && log.contains("stopped: "), "{log}");
         assert_eq!(desk.show(&job)["state"], "active");
         // in order: nobody is sent to twice by the next run
+        desk.infeed(&["job", "rate", &job, "none"]).run().expect_code(0);
         desk.draining(&sink.address(), 4).run().expect_code(0);
         let tally = Tally::of(&sink.stop().1);
-        assert_eq!(tally.judge(&desk, &job, "job", Repeats::None).accepted, 600);
+        assert_eq!(tally.judge(&desk, &job, "job", Repeats::None).accepted, 300);
     }
 }
 
@@ -36,9 +37,9 @@ fn shutdown_ends_it_in_order_and_the_rest_waits() {
 fn a_drain_finishes_what_is_there_leaves_what_comes_and_ends() {
     for by_command in [false, true] {
         let desk = Desk::new();
-        let sink = SinkProcess::start(&desk.path("sink"), &["--latency-ms", "20"]);
+        let sink = SinkProcess::start(&desk.path("sink"), &[]);
         let api = Api::start(&desk, &["--mta", &sink.address(), "--connections", "2"]);
-        let job = desk.submit_list("job", 500, MERGED, &["--merge"]);
+        let job = desk.submit_list("job", 300, MERGED, LASTS);
         // somebody waits for a retry that is far off
         let (message, list) =
             (desk.file("m.eml", SHARED), desk.file("list.txt", "defer-451-99x.a@d.example\n"));
@@ -52,6 +53,8 @@ fn a_drain_finishes_what_is_there_leaves_what_comes_and_ends() {
         let status = desk.status();
         assert!(status["note"].as_str().is_none_or(|note| note.contains("drain")), "{status}");
         let late = desk.submit_list("late", 10, SHARED, &[]);
+        assert_ne!(desk.show(&job)["state"], "done", "it is at it still");
+        api.lift(&job);
         let log = api.daemon.stop_by_itself().stderr;
         assert!(log.contains("new jobs are left"), "{log}");
         assert_eq!(desk.show(&job)["state"], "done", "what was there is sent");
@@ -63,7 +66,7 @@ fn a_drain_finishes_what_is_there_leaves_what_comes_and_ends() {
         desk.wait_state(&late, "done");
         next.stop();
         let tally = Tally::of(&sink.stop().1);
-        assert_eq!(tally.judge(&desk, &job, "job", Repeats::None).accepted, 500);
+        assert_eq!(tally.judge(&desk, &job, "job", Repeats::None).accepted, 300);
         desk.check();
     }
 }

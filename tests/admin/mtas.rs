@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::client::{Api, DEADLINE};
+use super::client::{Api, DEADLINE, LASTS};
 use crate::common::daemon::MERGED;
 use crate::common::desk::Desk;
 use crate::common::sink::SinkProcess;
@@ -23,11 +23,11 @@ fn start(desk: &Desk) -> Api {
 #[test]
 fn an_mta_moves_while_mail_flows_and_nobody_is_lost_or_repeated() {
     let desk = Desk::new();
-    let sink = |name: &str| SinkProcess::start(&desk.path(name), &["--latency-ms", "10"]);
+    let sink = |name: &str| SinkProcess::start(&desk.path(name), &["--latency-ms", "1"]);
     let (first, moved) = (sink("first"), sink("moved"));
     configure(&desk, &[("a", &first.address())], "");
     let api = start(&desk);
-    let job = desk.submit_list("job", 2_500, MERGED, &["--merge"]);
+    let job = desk.submit_list("job", 600, MERGED, LASTS);
     wait_until("a delivery", DEADLINE, || first.tail().waiting() > 0);
 
     assert_eq!(api.done("POST", "/api/v1/mtas/a/connections", Some(&json!({ "connections": 3 }))), 1);
@@ -43,13 +43,14 @@ fn an_mta_moves_while_mail_flows_and_nobody_is_lost_or_repeated() {
     api.done("POST", "/api/v1/reload", None);
     let now = api.mta("a");
     assert_eq!((&now["address"], &now["weight"]), (&json!(first.address()), &1.into()));
+    api.lift(&job);
     desk.wait_state(&job, "done");
     api.daemon.stop();
     let mut tally = Tally::default();
     for sink in [first, moved] {
         tally.add(&sink.stop().1);
     }
-    assert_eq!(tally.judge(&desk, &job, "job", Repeats::None).accepted, 2_500);
+    assert_eq!(tally.judge(&desk, &job, "job", Repeats::None).accepted, 600);
     desk.check();
 }
 
