@@ -16,6 +16,25 @@ pub const NO_PERMISSION: u8 = 77;
 /// After how many seconds a call may be made again that comes too early.
 const AGAIN_S: u16 = 1;
 
+/// Why a request goes no further.
+#[derive(Debug)]
+pub struct Refusal {
+    pub status: StatusCode,
+    pub text: String,
+    pub exit_code: u8,
+}
+
+impl Refusal {
+    /// The call makes no sense.
+    pub fn usage(status: StatusCode, text: impl Into<String>) -> Self {
+        Self { status, text: text.into(), exit_code: USAGE }
+    }
+
+    pub fn answer(&self) -> Response {
+        refused(self.status, &self.text, self.exit_code)
+    }
+}
+
 /// Done.
 pub fn done(value: &Value) -> Response {
     json(StatusCode::OK, value)

@@ -11,7 +11,7 @@ use axum::response::Response;
 use futures_core::Stream;
 use serde_json::{Map, Value};
 
-use super::answer::{self, UNAVAILABLE, USAGE};
+use super::answer::{self, Refusal, UNAVAILABLE, USAGE};
 use super::server::Admin;
 use crate::control::{self, REQUEST_BYTES_MAX};
 use crate::http::Seat;
@@ -102,7 +102,7 @@ pub async fn carry_out(
     }
     let body = match body_of(call, is_change, request).await {
         Ok(body) => body,
-        Err(response) => return response,
+        Err(refusal) => return refusal.answer(),
     };
     let named = parameters.iter().flatten().map(|(name, value)| (name.to_owned(), value.to_owned()));
     let asked = match request_of(call, named, body) {
@@ -163,7 +163,7 @@ fn request_of(
 }
 
 /// The body as an object: empty, where there is none.
-async fn body_of(call: &Call, is_change: bool, request: Request) -> Result<Map<String, Value>, Response> {
+async fn body_of(call: &Call, is_change: bool, request: Request) -> Result<Map<String, Value>, Refusal> {
     if !is_change {
         return Ok(Map::new());
     }
@@ -172,7 +172,7 @@ async fn body_of(call: &Call, is_change: bool, request: Request) -> Result<Map<S
         let essence = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default();
         essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
     });
-    let bad = |status, text: &str| Err(answer::refused(status, text, USAGE));
+    let bad = |status, text: &str| Err(Refusal::usage(status, text));
     // also where there is no body: what a form sends is no call of ours
     if is_json == Some(false) {
         return bad(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body of a call is application/json");
@@ -195,10 +195,10 @@ async fn body_of(call: &Call, is_change: bool, request: Request) -> Result<Map<S
 }
 
 /// All of the body, bounded in size and time.
-async fn read(request: Request) -> Result<Vec<u8>, Response> {
+async fn read(request: Request) -> Result<Vec<u8>, Refusal> {
     let too_large = || {
         let text = format!("the body has more than {BODY_BYTES_MAX} octets");
-        answer::refused(StatusCode::PAYLOAD_TOO_LARGE, &text, USAGE)
+        Refusal::usage(StatusCode::PAYLOAD_TOO_LARGE, text)
     };
     let body = request.into_body();
     let said = axum::body::HttpBody::size_hint(&body).lower();
@@ -209,7 +209,7 @@ async fn read(request: Request) -> Result<Vec<u8>, Response> {
     let mut octets = Vec::new();
     let all = async {
         while let Some(part) = std::future::poll_fn(|cx| Pin::new(&mut stream).poll_next(cx)).await {
-            let part = part.map_err(|e| answer::refused(StatusCode::BAD_REQUEST, &e.to_string(), USAGE))?;
+            let part = part.map_err(|e| Refusal::usage(StatusCode::BAD_REQUEST, e.to_string()))?;
             if octets.len() + part.len() > BODY_BYTES_MAX {
                 return Err(too_large());
             }
@@ -221,7 +221,7 @@ async fn read(request: Request) -> Result<Vec<u8>, Response> {
         Ok(all) => all?,
         Err(_) => {
             let text = format!("the body was not there within {} s", BODY_WAIT.as_secs());
-            return Err(answer::refused(StatusCode::REQUEST_TIMEOUT, &text, USAGE));
+            return Err(Refusal::usage(StatusCode::REQUEST_TIMEOUT, text));
         }
     }
     Ok(octets)

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::answer::{self, NO_PERMISSION, USAGE};
+use super::answer::{NO_PERMISSION, Refusal};
 use super::origin::{Stranger, check_host, check_origin};
 use super::server::{Admin, OPENAPI_PATH};
 use crate::http::Seat;
@@ -42,13 +42,6 @@ impl Failures {
     }
 }
 
-/// Why a request goes no further.
-struct Refusal {
-    status: StatusCode,
-    text: String,
-    exit_code: u8,
-}
-
 /// Lets a request through, or doesn't; in any case its answer is one that a browser keeps to itself.
 pub async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let is_api = is_api(request.uri().path());
@@ -59,7 +52,7 @@ pub async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next
             if refusal.status == StatusCode::UNAUTHORIZED {
                 tokio::time::sleep(WRONG_TOKEN_WAIT).await;
             }
-            let mut response = answer::refused(refusal.status, &refusal.text, refusal.exit_code);
+            let mut response = refusal.answer();
             // what follows on this connection is nobody's request
             if refusal.status == StatusCode::LENGTH_REQUIRED {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -81,8 +74,8 @@ fn check(admin: &Admin, request: &Request) -> Result<(), Refusal> {
     let (headers, uri) = (request.headers(), request.uri());
     if headers.contains_key(header::TRANSFER_ENCODING) {
         // nothing that we take is long, and where a body ends is said in one way alone: Content-Length
-        let text = "a body comes with its Content-Length, and without Transfer-Encoding".to_owned();
-        return Err(Refusal { status: StatusCode::LENGTH_REQUIRED, text, exit_code: USAGE });
+        let text = "a body comes with its Content-Length, and without Transfer-Encoding";
+        return Err(Refusal::usage(StatusCode::LENGTH_REQUIRED, text));
     }
     let host = check_host(uri, headers, seat.local(), &admin.hosts)?;
     let is_page = !is_api(uri.path());

@@ -79,7 +79,7 @@ impl Server {
     pub async fn start(settings: &Settings) -> Result<Self, AdminError> {
         let tls = tls::acceptor(settings.tls_cert_file.as_ref(), settings.tls_key_file.as_ref())?;
         let address = http::resolve(&settings.listen).await?;
-        if !address.ip().to_canonical().is_loopback() && tls.is_none() && !settings.insecure {
+        if !is_loopback(address) && tls.is_none() && !settings.insecure {
             return Err(AdminError::NotLoopback { listen: settings.listen.clone(), address });
         }
         let token = Token::load(&settings.token_file)?;
@@ -100,6 +100,11 @@ impl Server {
     /// Where it listens; also the port that stood for 0.
     pub fn url(&self) -> String {
         format!("{}://{}/", if self.is_tls { "https" } else { "http" }, self.address)
+    }
+
+    /// Others than this host reach it, and read what is sent.
+    pub fn is_open(&self) -> bool {
+        !self.is_tls && !is_loopback(self.address)
     }
 
     pub fn token_file(&self) -> &Path {
@@ -124,6 +129,10 @@ impl Server {
         }
         self.serving.stop().await;
     }
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 fn router(admin: &Arc<Admin>) -> Router {

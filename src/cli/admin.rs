@@ -32,6 +32,13 @@ pub async fn start(session: &Session) -> anyhow::Result<Option<Server>> {
         server.url(),
         server.token_file().display()
     );
+    if server.is_open() {
+        tracing::warn!(
+            "the admin API on {} is beyond loopback and without TLS (admin.insecure): whoever is on the way there has \
+             the token",
+            server.url()
+        );
+    }
     Ok(Some(server))
 }
 
