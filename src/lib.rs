@@ -7,7 +7,7 @@
 //!             before OK)  chunks,   FIFO)     render,
 //!                         progress)           settle)
 //!  aside: config · control · cli · clock · pressure (N, rates, windows) · sink (the MTA for rehearsals)
-//!         metrics · tune (which N an MTA wants)
+//!         metrics · admin (both over http) · tune (which N an MTA wants)
 //! ```
 //!
 //! | word | meaning |
@@ -41,6 +41,8 @@ pub mod tune;
 pub mod config;
 pub mod control;
 pub mod metrics;
+pub mod http;
+pub mod admin;
 pub mod clock;
 pub mod cli;
 

@@ -117,6 +117,7 @@ async fn drain_async(
     job: Job,
 ) -> anyhow::Result<Drained> {
     let stop = control::stop_on_signals(exit::PENDING).context("signals can't be handled")?;
+    let stopped = stop.subscribe();
     let sink = if job.rehearsal {
         let mut config = SinkConfig::new(([127, 0, 0, 1], 0).into());
         config.ledger.clone_from(&options.sink_ledger);
@@ -137,7 +138,7 @@ async fn drain_async(
         ..session::drain_config(&session.config, mtas)
     };
     let metrics = metrics::start(spool, session, &config, job.command).await?;
-    let owned = match owner::own(spool, session, &config, job.command, None).await {
+    let owned = match owner::own(spool, session, &config, job.command, None, &stop).await {
         Ok(owned) => owned,
         Err(error) => {
             return match owner::owned_by_other(&error) {
@@ -148,7 +149,7 @@ async fn drain_async(
     };
     let progress = metrics.progress.clone();
     let bar = session.shows_progress().then(|| tokio::spawn(show(Arc::clone(&progress), job.recipients)));
-    let ended = owned.drain(config, &metrics, stop).await;
+    let ended = owned.drain(config, &metrics, stopped).await;
     if let Some(bar) = bar {
         bar.abort();
         // the bar is taken off the terminal when its task is dropped

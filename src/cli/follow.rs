@@ -41,7 +41,7 @@ pub fn follow(session: &Session, job: &JobId, recipients: u64) -> anyhow::Result
         .context("the thread that listens for signals can't be started")?;
     let stop = {
         let _inside = runtime.enter();
-        control::stop_on_signals(exit::PENDING).context("signals can't be handled")?
+        control::stop_on_signals(exit::PENDING).context("signals can't be handled")?.subscribe()
     };
     let bar = (session.shows_progress() && std::io::stderr().is_terminal()).then(|| {
         session::styled(

@@ -125,9 +125,9 @@ fn job_of_key(key: &str) -> Result<JobId, std::convert::Infallible> {
 
 /// `none`, or a rate.
 #[derive(Debug, Clone, Copy)]
-struct RateOrNone(Option<PerSecond>);
+pub struct RateOrNone(pub Option<PerSecond>);
 
-fn rate_or_none(text: &str) -> Result<RateOrNone, PerSecondError> {
+pub(super) fn rate_or_none(text: &str) -> Result<RateOrNone, PerSecondError> {
     if text == "none" { Ok(RateOrNone(None)) } else { text.parse().map(Some).map(RateOrNone) }
 }
 

@@ -3,6 +3,7 @@
 //! Results go to standard output, progress and remarks to standard error. Each command returns its exit
 //! code (see [`exit`]); an error travels up to `main`, which prints it.
 
+mod admin;
 pub mod completions;
 pub mod config;
 mod control;
@@ -27,6 +28,7 @@ mod session;
 pub mod sink;
 pub mod spool;
 pub mod status;
+pub mod steer;
 pub mod submit;
 pub mod tune;
 
@@ -84,8 +86,9 @@ enum Command {
     #[command(after_help = "Examples:\n  \
         infeed serve --mta 127.0.0.1:25\n  \
         infeed serve --config /etc/infeed/infeed.toml\n  \
-        infeed serve --metrics 127.0.0.1:9925 & curl -s http://127.0.0.1:9925/metrics\n\n\
-        SIGTERM and SIGINT end it in order, SIGHUP (or `infeed reload`) reads the configuration again.")]
+        infeed serve --metrics 127.0.0.1:9925 & curl -s http://127.0.0.1:9925/metrics\n  \
+        infeed serve --admin 127.0.0.1:9926\n\n\
+        SIGTERM and SIGINT (or `infeed stop`) end it in order, SIGHUP (or `infeed reload`) reads the configuration again.")]
     Serve(serve::ServeArgs),
     /// Who drains, how fast, what waits, what stands still and why
     #[command(after_help = "Example:\n  watch -n 1 infeed status")]
@@ -95,6 +98,10 @@ enum Command {
     Reload,
     #[command(after_help = "Example:\n  infeed mta resume primary")]
     Mta(status::MtaArgs),
+    #[command(after_help = "Example:\n  infeed domain rate gmail.com 20")]
+    Domain(steer::DomainArgs),
+    #[command(after_help = "Examples:\n  infeed stop\n  infeed stop --drain")]
+    Stop(steer::StopArgs),
     #[command(after_help = "Examples:\n  infeed jobs --json\n  infeed jobs prune --older-than-days 7")]
     Jobs(jobs::JobsArgs),
     #[command(after_help = "Example:\n  infeed job report weekly-47 > report.csv")]
@@ -149,6 +156,8 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Status => status::run(global),
         Command::Reload => status::run_reload(global),
         Command::Mta(args) => status::run_mta(&args, global),
+        Command::Domain(args) => steer::run_domain(&args, global),
+        Command::Stop(args) => steer::run_stop(&args, global),
         Command::Jobs(args) => jobs::run_jobs(&args, global),
         Command::Job(args) => jobs::run_job(&args, global),
         Command::Pause(args) => pause::run_pause(&args, global),

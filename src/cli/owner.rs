@@ -1,5 +1,6 @@
 //! A run with its control socket: what `serve`, `drain` and `send` have in common.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -25,9 +26,11 @@ pub struct Owned {
     served: control::Served,
     commands: mpsc::Receiver<runner::RunCommand>,
     pub handle: RunHandle,
+    /// What the control socket acts on.
+    pub desk: Arc<Desk>,
 }
 
-/// Takes the slices and begins to listen.
+/// Takes the slices and begins to listen. `stop` ends the run, for whoever asks for that at the desk.
 ///
 /// # Errors
 /// `SpoolError::Owned` as the spool's; those of the socket.
@@ -37,6 +40,7 @@ pub async fn own(
     config: &DrainConfig,
     command: &'static str,
     reload: Option<mpsc::Sender<ReloadAsked>>,
+    stop: &watch::Sender<bool>,
 ) -> anyhow::Result<Owned> {
     let owner = Spool::own(spool, config.range).await?;
     let mut sockets = Vec::new();
@@ -51,19 +55,20 @@ pub async fn own(
         sockets.push(listen(&place).await?);
     }
     let (handle, commands) = RunHandle::new();
-    let desk = Desk {
+    let desk = Arc::new(Desk {
         spool: spool.clone(),
         run: handle.clone(),
         command,
         begun_us: clock::now_us(),
         slices: config.range.to_string(),
         reload,
+        stop: stop.clone(),
         exit_code: exit::of_spool,
         exit_code_config: exit::BAD_CONFIG,
         exit_code_usage: exit::USAGE,
         exit_code_other: exit::INTERNAL,
-    };
-    Ok(Owned { owner, served: control::serve(sockets, desk), commands, handle })
+    });
+    Ok(Owned { owner, served: control::serve(sockets, &desk), commands, handle, desk })
 }
 
 /// Listens, once an owner that has let the slices go has also let go of the name.
@@ -95,7 +100,7 @@ impl Owned {
         metrics: &RunMetrics,
         stop: watch::Receiver<bool>,
     ) -> Result<DrainReport, RunnerError> {
-        let Owned { owner, served, commands, handle } = self;
+        let Owned { owner, served, commands, handle, desk: _ } = self;
         let recorder = &metrics.progress.recorder;
         recorder.possible_repeats.fetch_add(owner.recovered().doubtful, Relaxed);
         recorder.journal_sync.get_or_init(|| owner.sync_latency());

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::metrics::{self, RunMetrics};
 use super::owner::{self, Owned, ReloadAsked, owned_by_other};
 use super::session::{self, GlobalOptions, Session};
-use super::{exit, mta::MtaOption};
+use super::{admin, exit, mta::MtaOption};
 use crate::config::Connections;
 use crate::control;
 use crate::runner::{DrainConfig, Ended, MtaConfig, Reload, RunHandle};
@@ -36,6 +36,9 @@ pub struct ServeArgs {
     // its help comes from the table of settings
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<String>,
+    // and so does this one's
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<String>,
 }
 
 /// Runs `serve`.
@@ -59,6 +62,7 @@ fn load(args: &ServeArgs, global: &GlobalOptions) -> anyhow::Result<Session> {
     let flags = [
         ("mta.connections", connections, "--connections"),
         ("metrics.listen", args.metrics.clone(), "--metrics"),
+        ("admin.listen", args.admin.clone(), "--admin"),
     ];
     let mut session = Session::new(global, &flags)?;
     args.mta.choose(&mut session)?;
@@ -76,7 +80,10 @@ async fn serve(
     spool: &DirSpool,
 ) -> anyhow::Result<u8> {
     let stop = control::stop_on_signals(exit::PENDING).context("signals can't be handled")?;
+    let stopped = stop.subscribe();
     let hangups = control::hangups().context("signals can't be handled")?;
+    // what can't be served as it is set ends the start
+    let admin = admin::start(session).await?;
     // rehearsals go into a sink of the daemon's own, on a free loopback port
     let mut sink_config = SinkConfig::new(([127, 0, 0, 1], 0).into());
     sink_config.ledger.clone_from(&args.sink_ledger);
@@ -87,10 +94,12 @@ async fn serve(
     };
     let metrics = metrics::start(spool, session, &config, "serve").await?;
     let (reload_asked, reloads) = mpsc::channel(1);
-    let Some(owned) = own(spool, session, &config, &metrics, reload_asked.clone(), stop.clone()).await?
-    else {
+    let Some(owned) = own(spool, session, &config, &metrics, reload_asked.clone(), &stop).await? else {
         return Ok(exit::DONE);
     };
+    if let Some(admin) = &admin {
+        admin.attend(&owned.desk);
+    }
     let recovered = crate::spool::Owner::recovered(owned.owner());
     tracing::info!("serving {}", session.spool_dir.display());
     if recovered.chunks > 0 {
@@ -115,11 +124,14 @@ async fn serve(
     tasks.spawn(aside.clone().reload(hangups, reloads));
     tasks.spawn(watchdog(owned.handle.clone()));
     tasks.spawn(tell_status(owned.handle.clone()));
-    let (retention, ended) = (session::retention_settings(&session.config), stop.clone());
+    let (retention, ended) = (session::retention_settings(&session.config), stopped.clone());
     let housekeeping = tokio::spawn(retention::run(spool.clone(), retention, ended));
 
-    let report = owned.drain(config, &metrics, stop).await;
+    let report = owned.drain(config, &metrics, stopped).await;
     control::notify::stopping();
+    if let Some(admin) = admin {
+        admin.stop().await;
+    }
     tasks.shutdown().await;
     housekeeping.abort();
     sink.shutdown().await?;
@@ -130,7 +142,8 @@ async fn serve(
         report.unfinished
     );
     match &report.ended {
-        Ended::Stopped => Ok(exit::DONE),
+        // the latter where somebody asked for it: `infeed stop --drain`
+        Ended::Stopped | Ended::Drained => Ok(exit::DONE),
         // a run without end ends for nothing else; if it did, whoever started it should know
         ended => Err(exit::coded(exit::INTERNAL, format!("the daemon ended by itself: {ended:?}"))),
     }
@@ -143,11 +156,12 @@ async fn own(
     config: &DrainConfig,
     metrics: &RunMetrics,
     reload: mpsc::Sender<ReloadAsked>,
-    mut stop: watch::Receiver<bool>,
+    stop: &watch::Sender<bool>,
 ) -> anyhow::Result<Option<Owned>> {
+    let mut stopped = stop.subscribe();
     let mut said = false;
     loop {
-        let error = match owner::own(spool, session, config, "serve", Some(reload.clone())).await {
+        let error = match owner::own(spool, session, config, "serve", Some(reload.clone()), stop).await {
             Ok(owned) => return Ok(Some(owned)),
             Err(error) => error,
         };
@@ -160,7 +174,7 @@ async fn own(
         control::notify::still_starting(&format!("waits: {who} drains"), OWNED_WAIT * 10);
         tokio::select! {
             () = tokio::time::sleep(OWNED_WAIT) => {}
-            stopped = stop.wait_for(|s| *s) => {
+            stopped = stopped.wait_for(|s| *s) => {
                 tracing::debug!("stopped while waiting: {}", stopped.is_ok());
                 return Ok(None);
             }

@@ -6,6 +6,7 @@ use std::fmt::{self, Write};
 use clap::{Args, Subcommand};
 
 use super::session::{GlobalOptions, Session, print, print_json};
+use super::steer::{self, MtaSetArgs};
 use super::{control, exit};
 use crate::clock::{self, Micros, SECOND_US};
 use crate::config::Connections;
@@ -38,6 +39,10 @@ enum MtaCommand {
         /// The MTA's name [default: each]
         name: Option<String>,
     },
+    /// Give one MTA other settings, until a reload or the daemon's end
+    #[command(after_help = "Examples:\n  infeed mta set primary --messages-per-second 50\n  \
+                            infeed mta set second --address 127.0.0.1:2526 --weight 2")]
+    Set(MtaSetArgs),
 }
 
 /// Runs `status`.
@@ -96,6 +101,7 @@ pub fn run_mta(args: &MtaArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
         MtaCommand::Connections { connections, name } => {
             return set_connections(&session, *connections, name.clone());
         }
+        MtaCommand::Set(args) => return steer::mta_set(&session, args),
     };
     let answers = control::ask_each::<u64>(&session, &Request::ResumeMta { mta: name.clone() })?;
     if answers.is_empty() {
@@ -129,7 +135,7 @@ fn set_connections(session: &Session, connections: Connections, mta: Option<Stri
     Ok(exit::DONE)
 }
 
-fn nobody_serves() -> anyhow::Error {
+pub(super) fn nobody_serves() -> anyhow::Error {
     exit::coded(exit::UNAVAILABLE, "nobody serves this spool now: start `infeed serve`".to_owned())
 }
 

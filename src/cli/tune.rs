@@ -181,7 +181,7 @@ async fn swept(
     infeed: InfeedConfig,
     address: &str,
 ) -> anyhow::Result<Report> {
-    let stop = control::stop_on_signals(exit::PENDING).context("signals can't be handled")?;
+    let stop = control::stop_on_signals(exit::PENDING).context("signals can't be handled")?.subscribe();
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let grace = Duration::from_millis(session.config.drain.shutdown_grace_ms);
     let config = SweepConfig { infeed, grace, processors };

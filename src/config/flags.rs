@@ -6,6 +6,7 @@ use super::value::{Setting, Value};
 
 /// Each such flag, without its dashes, with the full name of its setting.
 pub const SETTING_FLAGS: &[(&str, &str)] = &[
+    ("admin", "admin.listen"),
     ("connections", "mta.connections"),
     ("metrics", "metrics.listen"),
     ("mta", "mta.address"),

@@ -40,7 +40,7 @@ pub use flags::{SETTING_FLAGS, flag_help, setting_of_flag};
 pub use load::{Environment, Loaded, Origin, Request, load};
 pub use mtas::{MtaEntry, ONLY_MTA, mta_table, mta_table_own};
 pub use rates::{DomainRates, Rate};
-pub use settings::{Catches, Config, Control, Drain, Job, Mta, Rates, Retention, Retry, Spool, table};
+pub use settings::{Admin, Catches, Config, Control, Drain, Job, Mta, Rates, Retention, Retry, Spool, table};
 pub use spool_dir::{resolve_spool_dir, resolve_spool_dir_in};
 pub use tls_mode::TlsMode;
 pub use value::{Bound, Field, OnDoubt, Setting, Value};

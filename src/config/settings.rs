@@ -299,6 +299,35 @@ settings! {
         listen: Option<String> = None, Bound::ListenAddress { example: "127.0.0.1:9925" };
     }
 
+    /// The admin API and its page: what the control socket does, over HTTP.
+    admin: Admin {
+        /// Address and port that the daemon answers the admin API and its page on; port 0: a free one.
+        ///
+        /// Unset, nothing listens. Each call needs the token. Beyond this host's loopback it is refused without TLS.
+        listen: Option<String> = None, Bound::ListenAddress { example: "127.0.0.1:9926" };
+        /// File that holds the token, for the daemon's user alone; made at the first start.
+        ///
+        /// Unset, it is admin.token in the spool's folder. Whoever can read it can pause and cancel every job.
+        token_file: Option<PathBuf> = None, Bound::Path { example: "/etc/infeed/admin.token" };
+        /// PEM file of the certificate, and of those that lead from it to its root.
+        ///
+        /// Unset, there is no TLS: the token would go over the network in the clear, so only loopback is listened on.
+        tls_cert_file: Option<PathBuf> = None, Bound::Path { example: "/etc/infeed/admin.pem" };
+        /// PEM file of the certificate's private key.
+        ///
+        /// Both files are read at the start.
+        tls_key_file: Option<PathBuf> = None, Bound::Path { example: "/etc/infeed/admin.key" };
+        /// Listen beyond loopback without TLS.
+        ///
+        /// For a network that nobody else is on, such as that of a container; else anybody on the way has the token.
+        insecure: bool = false, Bound::Any;
+        /// Names by which browsers and tools may call it, beside localhost and the addresses of this host.
+        ///
+        /// A call by any other name is refused: a page of somebody else's could have made it, by a name that it lets
+        /// lead here (DNS rebinding).
+        hosts: Option<String> = None, Bound::HostNames { example: "infeed.example.org" };
+    }
+
     /// What a job does unless its submission says otherwise.
     job: Job {
         /// What becomes of a recipient when the connection is lost between the final dot and its reply.

@@ -32,6 +32,11 @@ pub(super) fn is_listen_address(text: &str) -> bool {
     is_host_port(text) || text.strip_suffix(":0").is_some_and(|host| is_host_port(&format!("{host}:1")))
 }
 
+/// Names of hosts with commas between them.
+pub(super) fn is_host_names(text: &str) -> bool {
+    text.split(',').all(|name| is_domain_name(name.trim()))
+}
+
 fn is_host_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let host_is_good = match host.strip_prefix('[') {

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use crate::pressure::per_second::PerSecond;
 
 use super::rates::{DomainRates, domain_rates, rate};
-use super::text::{MTA_NAME_LEN_MAX, is_helo_name, is_listen_address, is_mta_address, is_mta_name};
+use super::text::{
+    MTA_NAME_LEN_MAX, is_helo_name, is_host_names, is_listen_address, is_mta_address, is_mta_name,
+};
 
 /// A setting's value, of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,6 +153,10 @@ pub enum Bound {
     DomainName {
         example: &'static str,
     },
+    /// Names of hosts, without ports, with commas between them.
+    HostNames {
+        example: &'static str,
+    },
     /// A path, absolute.
     Path {
         example: &'static str,
@@ -183,6 +189,7 @@ impl fmt::Display for Bound {
             Bound::FileName { .. } => f.write_str("a file's name, without a folder"),
             Bound::Line { .. } => f.write_str("a line of text"),
             Bound::DomainName { .. } => f.write_str("a domain name, or an address literal in [ ]"),
+            Bound::HostNames { .. } => f.write_str("names of hosts, with commas between them"),
             Bound::Path { .. } => f.write_str("an absolute path"),
             Bound::PathOr { word, .. } => write!(f, "an absolute path, or \"{word}\""),
             Bound::OneOf { names } => {
@@ -214,6 +221,7 @@ impl Bound {
                 !text.is_empty() && !text.contains(|c: char| c.is_control())
             }
             (Bound::DomainName { .. }, Value::Text(text)) => is_helo_name(text),
+            (Bound::HostNames { .. }, Value::Text(text)) => is_host_names(text),
             (Bound::Path { .. }, Value::Text(text)) => is_absolute_path(text),
             (Bound::PathOr { word, .. }, Value::Text(text)) => word == text || is_absolute_path(text),
             (Bound::OneOf { names }, Value::Text(text)) => names.contains(&text.as_str()),

@@ -5,7 +5,8 @@
 //! | `signals` | SIGTERM and SIGINT end a run in order, SIGHUP reloads |
 //! | `socket` | where the control socket is, who may use it; both ends of it |
 //! | `protocol` | what is asked and answered: a line of JSON each |
-//! | `server` | the owner's end: changes of state go through the run |
+//! | `desk` | what is asked, carried out: changes of state go through the run |
+//! | `server` | the owner's end of the socket |
 //! | `client` | the commands' end |
 //! | `status` | what `status` tells, with an owner and without |
 //! | `notify` | readiness, watchdog and reload, as systemd wants to hear of them |
@@ -15,6 +16,7 @@
 //! is durable; one whose connection breaks may have been. Errors: [`ControlError`].
 
 mod client;
+mod desk;
 mod error;
 #[cfg(test)]
 mod fuzz;
@@ -26,9 +28,10 @@ mod socket;
 mod status;
 
 pub use client::Client;
+pub use desk::{Desk, Trouble};
 pub use error::ControlError;
-pub use protocol::{AllPaused, JobCounts, Reply, Request, Went};
-pub use server::{Desk, Served, serve};
+pub use protocol::{AllPaused, JobCounts, REQUEST_BYTES_MAX, Reply, Request, Went};
+pub use server::{Served, serve};
 pub use signals::{hangups, stop_on_signals};
 pub use socket::{Listening, Place};
 pub use status::{

@@ -1,7 +1,7 @@
 //! What is asked over the control socket, and answered: one line of JSON each way, one request a
 //! connection.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::config::Connections;
 use crate::pressure::per_second::PerSecond;
@@ -71,8 +71,37 @@ pub enum Request {
         mta: Option<String>,
         connections: Connections,
     },
+    /// Other settings for one MTA, until a reload or the end; what is left out stays as it is. Answers how many
+    /// MTAs it is.
+    MtaSet {
+        mta: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        weight: Option<u64>,
+        /// Null: no limit.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+        messages_per_second: Option<Option<PerSecond>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        queue_target: Option<u64>,
+    },
+    /// Messages a second to recipients of a domain, until a reload or the end; null: no limit.
+    DomainRate {
+        domain: String,
+        messages_per_second: Option<PerSecond>,
+    },
     /// Read the configuration again.
     Reload,
+    /// Take up no job that is submitted from now on, and end once nothing is due: what was deferred waits for
+    /// the next run.
+    Drain,
+    /// End in order, as at SIGTERM.
+    Shutdown,
+}
+
+/// What is there was given, null too.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// The answer.
@@ -171,6 +200,19 @@ pub struct Went {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_of_null_is_another_wish_than_none_at_all() {
+        let read = |line: &str| serde_json::from_str::<Request>(line).unwrap();
+        let rate = |line: &str| match read(line) {
+            Request::MtaSet { messages_per_second, .. } => messages_per_second,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(rate(r#"{"do":"mta_set","mta":"a","weight":2}"#), None);
+        let lifts = r#"{"do":"mta_set","mta":"a","messages_per_second":null}"#;
+        assert_eq!(rate(lifts), Some(None));
+        assert_eq!(serde_json::to_string(&read(lifts)).unwrap(), lifts);
+    }
 
     #[test]
     fn a_request_is_one_flat_object_and_what_it_does_not_know_is_refused() {

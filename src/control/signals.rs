@@ -13,15 +13,16 @@ use tokio::sync::watch;
 /// Signals this close together are one.
 const ONE_BREATH: Duration = Duration::from_millis(100);
 
-/// Becomes true at the first SIGTERM or SIGINT; at the second one the process exits with
-/// `second_exit_code`. Runs within a tokio runtime.
+/// Becomes true at the first SIGTERM or SIGINT, or when somebody else sets it; at the second signal the process
+/// exits with `second_exit_code`. Runs within a tokio runtime.
 ///
 /// # Errors
 /// The handlers can't be installed.
-pub fn stop_on_signals(second_exit_code: u8) -> io::Result<watch::Receiver<bool>> {
+pub fn stop_on_signals(second_exit_code: u8) -> io::Result<watch::Sender<bool>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let (stop, stopped) = watch::channel(false);
+    let stop = watch::Sender::new(false);
+    let stopped = stop.clone();
     tokio::spawn(async move {
         let mut first: Option<Instant> = None;
         loop {
@@ -33,14 +34,14 @@ pub fn stop_on_signals(second_exit_code: u8) -> io::Result<watch::Receiver<bool>
             if first.is_some_and(|at| at.elapsed() < ONE_BREATH) {
                 continue;
             }
-            first.get_or_insert_with(Instant::now);
-            if stop.send_replace(true) {
+            if first.replace(Instant::now()).is_some() {
                 std::process::exit(second_exit_code.into());
             }
+            stopped.send_replace(true);
             tracing::info!("stopping: transactions in flight are finished; a second signal exits at once");
         }
     });
-    Ok(stopped)
+    Ok(stop)
 }
 
 /// Each SIGHUP, as long as the receiver lives. Runs within a tokio runtime.

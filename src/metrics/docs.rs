@@ -25,7 +25,8 @@ curl -s http://127.0.0.1:9925/metrics
 
 There is no password and nothing secret in it: job ids, MTA names and counts. An address that isn't of this
 host's loopback is taken, with a warning: whoever can reach it can read it. The listener serves 64 connections
-at a time, takes requests of up to 16 KiB, and closes a connection that sends no request within 10 s.
+at a time (one more takes the place of the oldest), takes requests of up to 16 KiB, and closes a connection that
+sends no request within 10 s.
 
 What these numbers say is what `infeed status` and the report say: each recipient is counted once, in the same
 place. Counters begin at 0 when the process starts. The figures of the spool (backlog, jobs, disk) are read

@@ -10,7 +10,7 @@
 //! | `run`, `sink`, `process` | the numbers of a run, of the sink, of the process, as that text |
 //! | `spool` | what waits in the spool, read aside at most now and then |
 //! | `exporter` | `/metrics`, `/healthz` and `/readyz`: who answers what |
-//! | `http` | the listener: bounded in connections, head size and time |
+//! | `http` | what is answered where; the listener is [`crate::http`] |
 //!
 //! Guarantees: what is counted here is what `status` and the report say, since it is counted at the same
 //! place; the hot path does atomic additions alone; the number of series is bounded ([`JOB_SERIES_MAX`],
@@ -37,6 +37,6 @@ pub use catalogue::{ALL, Kind, Metric, Part};
 pub use docs::markdown;
 pub use exporter::{Exporter, RunSource};
 pub use histogram::Histogram;
-pub use http::{CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_WAIT, MetricsError, Server};
+pub use http::{MetricsError, Server};
 pub use lately::{Lately, PhaseLately};
 pub use recorder::{JOB_SERIES_MAX, JobSeries, MTA_SERIES_MAX, MtaSeries, Recorder};

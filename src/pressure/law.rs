@@ -96,6 +96,11 @@ impl Law {
         Decision { connections: self.target(o), pace_per_s: self.braking.map(|b| b.pace_per_s) }
     }
 
+    /// Another bound for the MTA's queue; what was learnt stays.
+    pub fn set_queue_target(&mut self, queue_target: u64) {
+        self.limits = Limits { queue_target, ..self.limits }.in_order();
+    }
+
     /// How often the number of connections was cut, by reason.
     pub fn cuts(&self) -> Cuts {
         self.cuts

@@ -1,5 +1,7 @@
 //! What a run can be told and asked while it goes on.
 
+use std::fmt;
+
 use tokio::sync::{mpsc, oneshot};
 
 use super::{DomainRates, MtaConfig, ProgressSnapshot, Refusal, RetryPolicy};
@@ -27,8 +29,14 @@ pub enum RunCommand {
     ResumeMta(Option<String>, oneshot::Sender<usize>),
     /// So many connections to one MTA, or to each; the answer: how many MTAs it is.
     SetConnections(Option<String>, Connections, oneshot::Sender<usize>),
+    /// Other settings for the MTA of this name; the answer: how many MTAs it is.
+    ChangeMta(String, Box<MtaChange>, oneshot::Sender<usize>),
+    /// So many messages a second to a domain (in lower case); `None`: no limit.
+    SetDomainRate(String, Option<PerSecond>, oneshot::Sender<()>),
     /// Go on with other settings.
     Reload(Box<Reload>, oneshot::Sender<()>),
+    /// Take up no job that is submitted from now on, and end when nothing is due.
+    Drain(oneshot::Sender<()>),
 }
 
 /// The end that wishes are sent to; clones share it.
@@ -91,6 +99,21 @@ impl RunHandle {
         self.ask(|answer| RunCommand::SetConnections(name, connections, answer)).await
     }
 
+    /// Other settings for the MTA of this name, until it is reloaded; gives how many MTAs there are of it.
+    pub async fn change_mta(&self, name: String, change: MtaChange) -> Result<usize, RunEnded> {
+        self.ask(|answer| RunCommand::ChangeMta(name, Box::new(change), answer)).await
+    }
+
+    /// So many messages a second to a domain, given in lower case, until a reload; `None`: no limit.
+    pub async fn set_domain_rate(&self, domain: String, rate: Option<PerSecond>) -> Result<(), RunEnded> {
+        self.ask(|answer| RunCommand::SetDomainRate(domain, rate, answer)).await
+    }
+
+    /// See [`RunCommand::Drain`].
+    pub async fn drain(&self) -> Result<(), RunEnded> {
+        self.ask(RunCommand::Drain).await
+    }
+
     pub async fn reload(&self, reload: Reload) -> Result<(), RunEnded> {
         self.ask(|answer| RunCommand::Reload(Box::new(reload), answer)).await
     }
@@ -103,6 +126,34 @@ pub struct Reload {
     pub domain_rates: DomainRates,
     pub retry: RetryPolicy,
     pub breaker: StreakLimits,
+}
+
+/// What is to change of one MTA while a run goes on; what is `None` stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MtaChange {
+    /// What is in flight ends at the old one; the connections begin anew.
+    pub address: Option<String>,
+    /// 1 or more.
+    pub weight: Option<u64>,
+    /// `Some(None)`: no limit.
+    pub messages_per_second: Option<Option<PerSecond>>,
+    pub queue_target: Option<u64>,
+}
+
+/// `weight = 2, messages_per_second = 50`
+impl fmt::Display for MtaChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rate = self.messages_per_second.map(|rate| rate.map_or("no limit".to_owned(), |r| r.to_string()));
+        let parts = [
+            ("address", self.address.clone()),
+            ("weight", self.weight.map(|weight| weight.to_string())),
+            ("messages_per_second", rate),
+            ("queue_target", self.queue_target.map(|target| target.to_string())),
+        ];
+        let said: Vec<String> =
+            parts.into_iter().filter_map(|(name, value)| Some(format!("{name} = {}", value?))).collect();
+        f.write_str(&said.join(", "))
+    }
 }
 
 /// How a run goes.

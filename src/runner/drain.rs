@@ -1,6 +1,6 @@
 //! One run: takes the slices, feeds the infeeds of each MTA, and knows when to end.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,8 @@ use super::feeder::Feeder;
 use super::rate::Rate;
 use super::slot::Slots;
 use super::supply::{JobStop, State, Supply};
-use super::{DrainConfig, DrainReport, Ended, JobUnderWay, Progress, RunnerError};
+use super::{DomainRates, DrainConfig, DrainReport, Ended, JobUnderWay, Progress, RunnerError};
+use crate::clock;
 use crate::metrics::Lately;
 use crate::spool::{Owner, Spool};
 
@@ -21,6 +22,9 @@ const JUDGE_EVERY: Duration = Duration::from_millis(100);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long the journal may refuse records before a drain gives up.
 const JOURNAL_WAIT: Duration = Duration::from_secs(30);
+
+/// What is told of a run that was asked to end by itself.
+const DRAINS: &str = "asked to drain: it takes up no new jobs, and ends once nothing is due";
 
 /// Drains what is due in `config.range` and returns. `stop` becoming true ends it in order: no more work
 /// is taken, transactions in flight end, everything is on disk.
@@ -62,6 +66,7 @@ pub async fn drain_owned<O: Owner>(
         timer: Notify::new(),
         nudged: AtomicBool::new(false),
         over: watch::Sender::new(false),
+        drains_since: AtomicU64::new(u64::MAX),
     });
     supply.set_domain_rates(&config.domain_rates);
     let mut timer = tokio::task::JoinSet::new();
@@ -72,6 +77,7 @@ pub async fn drain_owned<O: Owner>(
         supply: &supply,
         progress: &progress,
         commands: Some(commands),
+        domain_rates: config.domain_rates.clone(),
         slots: Slots::new(&config, &supply),
         journal_bad: None,
         looked: begun,
@@ -135,6 +141,8 @@ struct Run<'a, O: Owner> {
     progress: &'a Progress,
     /// `None` once nobody can send any more.
     commands: Option<mpsc::Receiver<RunCommand>>,
+    /// As they are in force now.
+    domain_rates: DomainRates,
     slots: Slots<O>,
     journal_bad: Option<Instant>,
     looked: Instant,
@@ -225,7 +233,8 @@ impl<O: Owner> Run<'_, O> {
             self.progress.set_note(Some("everything is paused (`infeed resume --all`)".to_owned()));
             return (!self.config.forever).then_some(Ended::Standstill);
         }
-        self.progress.set_note(judged.note);
+        let drains = || self.supply.drains_since().map(|_| DRAINS.to_owned());
+        self.progress.set_note(judged.note.or_else(drains));
         if judged.somebody_gave_up {
             self.nudge();
         }
@@ -266,6 +275,27 @@ impl<O: Owner> Run<'_, O> {
             RunCommand::SetConnections(name, connections, answer) => {
                 tell(answer, self.slots.set_connections(name.as_deref(), connections));
             }
+            RunCommand::ChangeMta(name, change, answer) => {
+                let changed = self.slots.change(&name, &change);
+                self.nudge();
+                tell(answer, changed);
+            }
+            RunCommand::SetDomainRate(domain, rate, answer) => {
+                match rate {
+                    Some(rate) => drop(self.domain_rates.insert(domain, rate)),
+                    None => drop(self.domain_rates.remove(&domain)),
+                }
+                self.supply.set_domain_rates(&self.domain_rates);
+                self.nudge();
+                tell(answer, ());
+            }
+            RunCommand::Drain(answer) => {
+                // asked once more, it means the same jobs
+                let earlier = self.supply.drains_since().unwrap_or_else(clock::now_us);
+                self.supply.drains_since.store(earlier, Relaxed);
+                self.nudge();
+                tell(answer, ());
+            }
             RunCommand::Reload(reload, answer) => {
                 self.supply.owner.set_retry_delay_s_max(reload.retry.wait_s_max());
                 {
@@ -274,7 +304,8 @@ impl<O: Owner> Run<'_, O> {
                 }
                 self.slots.reload(reload.mtas);
                 self.supply.mta_rates_changed();
-                self.supply.set_domain_rates(&reload.domain_rates);
+                self.domain_rates = reload.domain_rates;
+                self.supply.set_domain_rates(&self.domain_rates);
                 self.nudge();
                 tell(answer, ());
             }

@@ -22,6 +22,8 @@ use finish::complete;
 
 /// How often the spool is looked at for new jobs and requests.
 const SCAN_EVERY: Duration = Duration::from_millis(500);
+/// Why a run that was asked to end leaves a job.
+const IS_NEW: &str = "it came after the run was asked to drain and end: the next one takes it up";
 /// The wait after an error of the disk.
 const ERROR_WAIT: Duration = Duration::from_secs(1);
 /// How long the disk may fail before the run gives up.
@@ -85,7 +87,7 @@ impl<O: Owner> Feeder<O> {
     pub async fn run(&mut self) {
         while !self.is_over() {
             match self.step().await {
-                Ok(true) if !self.forever => return self.supply.end(),
+                Ok(true) if !self.waits_for_more() => return self.supply.end(),
                 Ok(_) => {
                     let feed = self.supply.feed.notified();
                     // woken by the infeeds, or to scan
@@ -114,6 +116,11 @@ impl<O: Owner> Feeder<O> {
         self.only_job.as_ref().is_none_or(|only| only == job) && !self.other_target.contains(job)
     }
 
+    /// Goes on when nothing is due.
+    fn waits_for_more(&self) -> bool {
+        self.forever && self.supply.drains_since().is_none()
+    }
+
     fn is_over(&self) -> bool {
         *self.supply.over.borrow()
     }
@@ -130,7 +137,7 @@ impl<O: Owner> Feeder<O> {
         self.prime();
         let mut claimed = claimed?;
         claimed |= self.put_off_limited().await?;
-        if !claimed && !self.forever && self.supply.lock().hands.is_empty() {
+        if !claimed && !self.waits_for_more() && self.supply.lock().hands.is_empty() {
             // before this is called the end: what has become due since
             self.scan().await?;
             claimed = self.claim_more().await?;
@@ -181,7 +188,12 @@ impl<O: Owner> Feeder<O> {
             }
             let target = Target::of(&job.job, &job.meta, &self.real_into_sink, self.addresses_are_meant);
             if !self.supply.lock().is_served(&target) {
-                self.not_ours(&job, &target).await?;
+                let why = target.why_not(&self.supply.lock());
+                self.not_ours(&job, Some(&target), why).await?;
+                continue;
+            }
+            if self.supply.drains_since().is_some_and(|since| job.meta.submitted_us > since) {
+                self.not_ours(&job, None, IS_NEW.to_owned()).await?;
                 continue;
             }
             if !self.pace(&job).await? {
@@ -228,15 +240,20 @@ impl<O: Owner> Feeder<O> {
         Ok(())
     }
 
-    /// No MTA of this run may take the job: it is left alone, but for what commands want of it.
-    async fn not_ours(&mut self, job: &JobDue, target: &Target) -> Result<(), SpoolError> {
+    /// The job is left alone, but for what commands want of it: no MTA of this run may take it (`target`), or it
+    /// came too late.
+    async fn not_ours(
+        &mut self,
+        job: &JobDue,
+        target: Option<&Target>,
+        why: String,
+    ) -> Result<(), SpoolError> {
         let id = &job.job;
         let in_hand = {
             let mut state = self.supply.lock();
-            let why = target.why_not(&state);
             state.left_alone.insert(id.clone(), why);
             // what waits for an MTA that was given up is this run's, and unfinished
-            if !target.was_given_up(&state) {
+            if !target.is_some_and(|target| target.was_given_up(&state)) {
                 self.other_target.insert(id.clone());
             }
             let run = state.jobs.get_mut(id);

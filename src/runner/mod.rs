@@ -59,8 +59,8 @@ mod supply;
 mod xverp;
 
 pub use command::{
-    DomainRunStatus, JobProgress, JobUnderWay, MtaRunStatus, Reload, RunCommand, RunEnded, RunHandle,
-    RunStatus,
+    DomainRunStatus, JobProgress, JobUnderWay, MtaChange, MtaRunStatus, Reload, RunCommand, RunEnded,
+    RunHandle, RunStatus,
 };
 pub use drain::{drain, drain_owned};
 pub use limits::DomainRates;

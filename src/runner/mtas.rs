@@ -172,7 +172,7 @@ fn level(priority: u8) -> usize {
 pub(super) struct Mta {
     pub name: String,
     pub address: String,
-    pub weight: u64,
+    weight: AtomicU64,
     pub sink: bool,
     pub recipients_max: usize,
     pub counts: MtaCounts,
@@ -198,7 +198,7 @@ impl Mta {
         Arc::new(Self {
             name: config.name.clone(),
             address: config.infeed.address.clone(),
-            weight: config.weight.max(1),
+            weight: AtomicU64::new(config.weight.max(1)),
             sink: config.sink,
             recipients_max: config.infeed.recipients_per_transaction_max.max(1),
             counts: MtaCounts::default(),
@@ -206,6 +206,16 @@ impl Mta {
             paced: Notify::new(),
             no_xverp: AtomicBool::new(!config.infeed.xverp),
         })
+    }
+
+    /// Its part beside the weights of the others.
+    pub fn weight(&self) -> u64 {
+        self.weight.load(Relaxed)
+    }
+
+    /// Another part from now on; the supply is to be told.
+    pub fn set_weight(&self, weight: u64) {
+        self.weight.store(weight.max(1), Relaxed);
     }
 
     /// The settings let it take so many transactions a second from now on.
@@ -267,6 +277,11 @@ impl Turn {
         Self { mta, taken: 0.0, asked: None, pace: None, ..self }
     }
 
+    /// Its part is counted from here on.
+    pub fn begin_anew(&mut self) {
+        self.taken = 0.0;
+    }
+
     pub fn mta_rate(&self) -> Option<PerSecond> {
         self.mta.rate()
     }
@@ -295,12 +310,12 @@ pub(super) fn may_take(turns: &mut [Turn], at: usize, now: Instant) -> bool {
 
 /// Counts what was taken.
 pub(super) fn took(turn: &mut Turn, recipients: usize) {
-    turn.taken += recipients as f64 / turn.mta.weight as f64;
+    turn.taken += recipients as f64 / turn.mta.weight() as f64;
 }
 
 /// Whether weights say anything.
 pub(super) fn weights_differ(turns: &[Turn]) -> bool {
-    let mut weights = turns.iter().filter(|t| !t.mta.sink).map(|t| t.mta.weight);
+    let mut weights = turns.iter().filter(|t| !t.mta.sink).map(|t| t.mta.weight());
     let first = weights.next();
     weights.any(|w| Some(w) != first)
 }
@@ -365,7 +380,7 @@ mod tests {
             Turn::new(Arc::new(Mta {
                 name: format!("m{i}"),
                 address: String::new(),
-                weight,
+                weight: AtomicU64::new(weight),
                 sink: false,
                 recipients_max: 1,
                 counts: MtaCounts::default(),

@@ -1,5 +1,7 @@
 //! The pools of a run, one an MTA: started when there is mail for it, judged, given up, exchanged.
 
+mod change;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -235,6 +237,12 @@ impl<O: Owner> Slots<O> {
                 None => self.all.push(Slot::new(&config)),
             }
         }
+        self.succeed(old);
+        self.resume(None);
+    }
+
+    /// Goes on with the slots as they are now; those of `old` finish what they have in flight.
+    fn succeed(&mut self, mut old: Vec<Slot>) {
         self.tell_supply();
         let kept = self.all.len();
         self.all.append(&mut old);
@@ -242,7 +250,6 @@ impl<O: Owner> Slots<O> {
             self.end(at);
         }
         self.all.truncate(kept);
-        self.resume(None);
     }
 
     pub fn status(&self, now: Instant) -> Vec<MtaRunStatus> {
@@ -256,7 +263,7 @@ impl<O: Owner> Slots<O> {
             MtaRunStatus {
                 name: slot.mta.name.clone(),
                 address: slot.config.infeed.address.clone(),
-                weight: slot.mta.weight,
+                weight: slot.mta.weight(),
                 sink: slot.mta.sink,
                 asked: slot.steering.asked(),
                 connections: slot.steering.connections(),

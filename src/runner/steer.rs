@@ -93,6 +93,14 @@ impl Steering {
         }
     }
 
+    /// So many messages may wait in the MTA's queue from now on; it is looked at anew.
+    pub fn set_queue_target(&mut self, target: u64) {
+        self.queue = None;
+        if let Some(law) = &mut self.law {
+            law.set_queue_target(target);
+        }
+    }
+
     /// What somebody wants.
     pub fn asked(&self) -> Connections {
         self.asked

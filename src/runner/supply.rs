@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashMap;
@@ -45,6 +45,8 @@ pub(super) struct Supply<O: Owner> {
     pub timer: Notify,
     /// True once nothing more will come.
     pub over: watch::Sender<bool>,
+    /// Jobs submitted after this moment are left; `Micros::MAX`: none is. See `RunCommand::Drain`.
+    pub drains_since: AtomicU64,
 }
 
 #[derive(Default)]
@@ -157,6 +159,11 @@ impl<O: Owner> Supply<O> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Since when the run has been asked to end once nothing is due.
+    pub fn drains_since(&self) -> Option<Micros> {
+        Some(self.drains_since.load(Relaxed)).filter(|since| *since < Micros::MAX)
+    }
+
     /// Nothing more will come: the infeeds end.
     pub fn end(&self) {
         self.over.send_replace(true);
@@ -251,6 +258,12 @@ impl State {
         };
         self.mtas = mtas.map(&mut turn_of).collect();
         self.limits_changed();
+        self.weighted = weights_differ(&self.mtas);
+    }
+
+    /// An MTA has another weight: parts are counted anew.
+    pub fn weights_changed(&mut self) {
+        self.mtas.iter_mut().for_each(Turn::begin_anew);
         self.weighted = weights_differ(&self.mtas);
     }
 
