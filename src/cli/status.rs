@@ -12,6 +12,9 @@ use crate::clock::{self, Micros, SECOND_US};
 use crate::config::Connections;
 use crate::control::{JobLine, Request, Status};
 
+/// Refusals that a screen shows; `--json` has more of them.
+const REFUSALS_SHOWN: usize = 3;
+
 /// Look at the MTAs, or call on one again
 #[derive(Debug, Clone, Args)]
 pub struct MtaArgs {
@@ -210,6 +213,16 @@ fn screen(s: &Status) -> Result<String, fmt::Error> {
                 .into_iter()
                 .filter_map(|(what, why)| Some(format!("\n          {what}{}", why.as_ref()?)))
                 .collect::<String>()
+        )?;
+    }
+    for refusal in s.refusals.iter().take(REFUSALS_SHOWN) {
+        let (word, job, mta) = (&refusal.outcome, &refusal.job, &refusal.mta);
+        let ago = in_s(now, refusal.at_us);
+        writeln!(
+            out,
+            "{word:<9} {}: {} (job {job}, at {mta}, {ago} ago)",
+            refusal.recipient,
+            refusal.said()
         )?;
     }
     for domain in &s.domains {
