@@ -7,7 +7,7 @@
 //!             before OK)  chunks,   FIFO)     render,
 //!                         progress)           settle)
 //!  aside: config · control · cli · clock · pressure (N, rates, windows) · sink (the MTA for rehearsals)
-//!         metrics · tune (which N an MTA wants)
+//!         metrics · tune (which N an MTA wants) · top (the status, live)
 //! ```
 //!
 //! | word | meaning |
@@ -41,6 +41,7 @@ pub mod tune;
 pub mod config;
 pub mod control;
 pub mod metrics;
+pub mod top;
 pub mod clock;
 pub mod cli;
 
