@@ -301,7 +301,7 @@ impl Model {
                 Connections::Auto => None,
             };
         }
-        self.say(format!("asked: {} …", ask.words()), false);
+        self.say(format!("asked: {}, no answer yet", ask.words()), false);
     }
 
     /// An answer has come: in words; of [`Ask::LookAtJob`], what to ask the person next.

@@ -73,6 +73,11 @@ fn show(
     // while the process is about to be stopped, the terminal is the shell's
     let mut given_back: Option<Instant> = None;
     loop {
+        // nobody has stopped us: there is no shell that would; or somebody has, and it is over
+        if given_back.is_some_and(|at| at.elapsed() >= TICK) {
+            screen.take_again()?;
+            given_back = None;
+        }
         if given_back.is_none() {
             screen.draw(model)?;
         }
@@ -82,10 +87,6 @@ fn show(
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         };
         model.tick(clock::steady_us());
-        // nobody has stopped us: there is no shell that would
-        if event.is_none() && given_back.is_some_and(|at| at.elapsed() >= TICK) {
-            event = Some(Event::Continued);
-        }
         // all that has come before it is drawn once
         while let Some(now) = event {
             match take(now, model, asker)? {

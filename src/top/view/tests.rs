@@ -170,7 +170,7 @@ fn the_selected_job_is_on_the_screen_wherever_it_is_in_the_list() {
     for turn in [0, 1, 100, 50, -30, isize::MAX, -1, isize::MIN] {
         model.turn(Turn::Jobs(turn));
         let job = model.selected_job().expect("selected").1.job.clone();
-        has(&screen(&model, 80, 24), &[&format!(">{job} ")]);
+        has(&screen(&model, 80, 24), &[format!(">{job} ").as_str()]);
     }
 }
 
