@@ -7,7 +7,7 @@
 //!             before OK)  chunks,   FIFO)     render,
 //!                         progress)           settle)
 //!  aside: config · control · cli · clock · pressure (N, rates, windows) · sink (the MTA for rehearsals)
-//!         metrics · tune (which N an MTA wants)
+//!         metrics · logs · delivery_log (a line an outcome) · events (webhooks) · tune (which N an MTA wants)
 //! ```
 //!
 //! | word | meaning |
@@ -41,6 +41,9 @@ pub mod tune;
 pub mod config;
 pub mod control;
 pub mod metrics;
+pub mod logs;
+pub mod delivery_log;
+pub mod events;
 pub mod clock;
 pub mod cli;
 

@@ -142,6 +142,7 @@ fn shown(setting: &Setting) -> String {
             | Bound::DomainName { example }
             | Bound::FileName { example }
             | Bound::ListenAddress { example }
+            | Bound::WebUrl { example }
             | Bound::Line { example },
         ) => format!("{example:?}"),
         (Value::Unset, _) => "\"\"".to_owned(),

@@ -7,6 +7,7 @@ use super::value::{Setting, Value};
 /// Each such flag, without its dashes, with the full name of its setting.
 pub const SETTING_FLAGS: &[(&str, &str)] = &[
     ("connections", "mta.connections"),
+    ("log-format", "log.format"),
     ("metrics", "metrics.listen"),
     ("mta", "mta.address"),
     ("on-doubt", "job.on_doubt"),

@@ -32,6 +32,7 @@ pub use server::{Desk, Served, serve};
 pub use signals::{hangups, stop_on_signals};
 pub use socket::{Listening, Place};
 pub use status::{
-    Backlog, DomainLine, JobLine, JobsByState, MtaLine, OwnerLine, PausedLine, SpaceLine, Status,
-    is_the_breakers, state_of,
+    Backlog, DomainLine, JobLine, JobsByState, MtaLine, OwnerLine, PausedLine, SpaceLine, Status, state_of,
 };
+
+pub use crate::spool::is_the_breakers;

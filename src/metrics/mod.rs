@@ -5,6 +5,7 @@
 //! | `catalogue` | every metric: name, kind, unit, labels, help; docs/metrics.md is made of it |
 //! | `histogram` | a histogram of plain atomics |
 //! | `recorder` | what a run counts on its hot path, by MTA and job |
+//! | `told` | what was told to others: the delivery log, the webhook |
 //! | `text` | the exposition format; nothing undeclared gets into it |
 //! | `run`, `sink`, `process` | the numbers of a run, of the sink, of the process, as that text |
 //! | `spool` | what waits in the spool, read aside at most now and then |
@@ -30,6 +31,7 @@ mod run;
 mod sink;
 mod spool;
 mod text;
+mod told;
 
 pub use catalogue::{ALL, Kind, Metric, Part};
 pub use docs::markdown;
@@ -37,3 +39,4 @@ pub use exporter::{Exporter, RunSource};
 pub use histogram::Histogram;
 pub use http::{CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_WAIT, MetricsError, Server};
 pub use recorder::{JOB_SERIES_MAX, JobSeries, MTA_SERIES_MAX, MtaSeries, Recorder};
+pub use told::{EVENT_KINDS, Told};

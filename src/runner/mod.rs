@@ -17,11 +17,13 @@
 //! | `pick` | who is next: a job, and recipients of it |
 //! | `supply` | the chunks in hand: composes transactions |
 //! | `settle` | what a result means for the recipient, the job and the chunk |
+//! | `tell` | outcomes one by one, for the delivery log and the webhook |
 //! | `hand` | one chunk in hand |
 //! | `line`, `mixing`, `room` | pure: jobs in turn; domains mixed; how much is in hand |
 //! | `limits` | who waits for a rate, and the one timer that wakes |
 //! | `pack` | what makes the messages: one template, or one for each member of a pack |
 //! | `retry`, `rate` | pure: when to try again |
+//! | `said` | pure: which changes of an MTA's state are logged |
 //!
 //! Guarantees: a recipient is in one transaction at a time; every one that is taken comes back, once;
 //! memory is bounded by [`FIRST_HANDS_MAX`] and [`HANDS_BYTES_MAX`], whatever waits. Errors: [`RunnerError`].
@@ -50,10 +52,12 @@ mod pick;
 mod rate;
 mod retry;
 mod room;
+mod said;
 mod settle;
 mod slot;
 mod steer;
 mod supply;
+mod tell;
 mod xverp;
 
 pub use command::{
@@ -65,6 +69,7 @@ pub use limits::DomainRates;
 pub use mtas::MtaConfig;
 pub use retry::RetryPolicy;
 pub use room::{FIRST_HANDS_MAX, HANDS_BYTES_MAX, HANDS_MAX, HANDS_PER_JOB_MAX};
+pub use tell::Listeners;
 
 /// How one run drains.
 #[derive(Debug, Clone)]
@@ -176,6 +181,8 @@ pub enum RunnerError {
 pub struct Progress {
     /// The same by job and MTA, and whatever else is counted for the metrics.
     pub recorder: Recorder,
+    /// Who hears of outcomes one by one.
+    pub listeners: Listeners,
     by_outcome: [AtomicU64; 9],
     connections: AtomicUsize,
     note: Mutex<Option<String>>,
