@@ -74,17 +74,17 @@ fn a_file_that_is_moved_away_at_any_time_loses_no_line_and_doubles_none() {
             }
             // until there is one again: two moves without a line between would fail here
             while !path.exists() {
-                lines.put(Vec::new());
                 lines.reopen();
-                std::thread::yield_now();
+                std::thread::sleep(Duration::from_millis(1));
             }
         }
     }
     log.close(CLOSE);
     let mut all: Vec<String> = (0..moved).flat_map(|m| addresses(&numbered(&path, 100 + m))).collect();
     all.extend(addresses(&path));
-    assert_eq!(all, (0..n).map(|i| format!("r{i}@d.example")).collect::<Vec<_>>());
     assert_eq!((told.lines.load(Relaxed), told.lines_dropped.load(Relaxed)), (n as u64, 0));
+    assert!(all.iter().enumerate().all(|(i, address)| *address == format!("r{i}@d.example")), "out of order");
+    assert_eq!(all.len(), n);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_file_is_put_aside_by_its_size_and_the_oldest_goes() {
     assert!(!numbered(&path, 4).exists(), "three are kept");
     // what is left is the end, without a gap
     let first = 10_000 - all.len();
-    assert_eq!(all, (first..10_000).map(|i| format!("r{i}@d.example")).collect::<Vec<_>>());
+    assert!(first > 0 && all.iter().zip(first..).all(|(address, i)| *address == format!("r{i}@d.example")));
 }
 
 #[test]

@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn an_event_waits_once_its_change_has_come_about_and_not_before() {
-        let Desk { outbox, .. } = desk();
+        let Desk { _folder, outbox, .. } = desk();
         let job: JobId = "weekly".parse().unwrap();
         let watched = begin(&outbox, &job, JobState::Paused, 5).unwrap();
         assert_eq!(outbox.list().unwrap(), []);
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn what_a_dead_process_left_is_decided_by_the_state_of_the_job() {
-        let Desk { spool, outbox, .. } = desk();
+        let Desk { _folder, spool, outbox } = desk();
         // a process that is no more, which had told the disk, and died before or after the rename
         for (job, to) in [("gone", JobState::Done), ("never", JobState::Paused)] {
             drop(begin(&outbox, &job.parse().unwrap(), to, 5).unwrap());
@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn an_event_is_kept_as_it_is_and_what_is_none_is_put_out_of_the_way() {
-        let Desk { outbox, .. } = desk();
+        let Desk { _folder, outbox, .. } = desk();
         let event = Event {
             id: "evt_1".into(),
             kind: Kind::JobDone,
@@ -360,7 +360,7 @@ mod tests {
 
     #[test]
     fn one_process_sends_at_a_time() {
-        let Desk { outbox, .. } = desk();
+        let Desk { _folder, outbox, .. } = desk();
         let held = outbox.try_lock().unwrap();
         assert!(held.is_some());
         assert!(outbox.try_lock().unwrap().is_none());
