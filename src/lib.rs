@@ -7,7 +7,8 @@
 //!             before OK)  chunks,   FIFO)     render,
 //!                         progress)           settle)
 //!  aside: config · control · cli · clock · pressure (N, rates, windows) · sink (the MTA for rehearsals)
-//!         metrics · admin (both over http) · tune (which N an MTA wants) · top (the status, live)
+//!         metrics · admin (both over http) · top (the status, live) · logs · delivery_log (a line an outcome)
+//!         events (webhooks) · tune (which N an MTA wants)
 //! ```
 //!
 //! | word | meaning |
@@ -44,6 +45,9 @@ pub mod metrics;
 pub mod http;
 pub mod admin;
 pub mod top;
+pub mod logs;
+pub mod delivery_log;
+pub mod events;
 pub mod clock;
 pub mod cli;
 

@@ -2,7 +2,6 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::FromArgMatches;
@@ -32,12 +31,13 @@ fn main() -> ExitCode {
         (_, 2) => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_max_level(level)
-        .with_target(false)
-        .init();
+    if let Err(error) = infeed::logs::init(level) {
+        eprintln!("infeed: a defect of the log: {error}");
+        return exit::INTERNAL.into();
+    }
+    if let Some(format) = cli.global.log_format {
+        infeed::logs::set_format(format);
+    }
     match cli::run(cli) {
         Ok(code) => code.into(),
         Err(error) => {

@@ -74,7 +74,7 @@ fn assert_good(output: &Output, what: &str) {
 fn installed_unit(folder: &Path) -> String {
     let path = folder.join("infeed.service");
     let unit = text("infeed.service");
-    assert!(unit.contains("ExecStart=/usr/bin/infeed serve -v\n"));
+    assert!(unit.contains("ExecStart=/usr/bin/infeed serve\n"));
     fs::write(&path, unit.replace("/usr/bin/infeed", env!("CARGO_BIN_EXE_infeed"))).expect("written");
     path.to_str().expect("UTF-8").to_owned()
 }
@@ -183,4 +183,16 @@ fn the_user_and_the_folders_are_made_as_they_should_be() {
     assert!(uid > 0 && fields[6].ends_with("nologin"), "{passwd}");
     let spool = fs::metadata(root.path().join("var/spool/infeed")).expect("made");
     assert_eq!((spool.uid(), spool.permissions().mode() & 0o7777), (uid, 0o700));
+}
+
+#[test]
+fn the_delivery_log_that_is_rotated_lies_where_the_daemon_may_write() {
+    let folder = format!("/var/log/{}/", one("LogsDirectory"));
+    let rotate = text("infeed.logrotate");
+    let file = rotate.lines().find(|line| line.starts_with('/')).expect("a file").trim_end_matches(" {");
+    assert!(file.starts_with(&folder), "{file} is not in {folder}");
+    let docs = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/logs.md")).expect("the docs");
+    assert!(docs.contains(&format!("file = \"{file}\"")), "docs/logs.md names another file");
+    // what is rotated by infeed is not rotated by logrotate as well
+    assert!(docs.contains("`bytes_max = 0`"));
 }

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::exit;
 use super::session::{GlobalOptions, print};
+use super::{exit, outlets};
 use crate::config::{self, Environment, Loaded, Origin, Request, Value};
+use crate::events::EventsError;
 
 /// The options by which every command finds its configuration.
 #[derive(Debug, Clone, Default, Args)]
@@ -93,7 +94,9 @@ fn run_to(
             if file.is_some() {
                 request.file.clone_from(file);
             }
-            check(&config::load(&request, environment), global.json, out)
+            let loaded = config::load(&request, environment);
+            let bad_files = loaded.as_ref().ok().and_then(|loaded| outlets::check(&loaded.config));
+            check(&loaded, bad_files, global.json, out)
         }
         ConfigCommand::Sample => {
             if global.json {
@@ -113,6 +116,9 @@ fn request(global: &GlobalOptions) -> Result<Request, config::ConfigError> {
         // absolute, as the setting wants it; where there is no current folder it stays what it is
         let spool = std::path::absolute(spool).unwrap_or_else(|_| spool.clone());
         request.set("spool.dir", spool.display(), "--spool");
+    }
+    if let Some(format) = global.log_format {
+        request.set("log.format", format, "--log-format");
     }
     Ok(request)
 }
@@ -193,10 +199,15 @@ fn origin_json(origin: &Origin) -> serde_json::Value {
 
 fn check(
     result: &Result<Loaded, config::ConfigErrors>,
+    bad_files: Option<EventsError>,
     json: bool,
     out: &mut impl Write,
 ) -> anyhow::Result<u8> {
     let (file, errors, code) = match result {
+        Ok(loaded) if bad_files.is_some() => {
+            let texts = bad_files.iter().map(ToString::to_string).collect();
+            (loaded.file.as_deref(), texts, exit::BAD_CONFIG)
+        }
         Ok(loaded) => (loaded.file.as_deref(), Vec::new(), exit::DONE),
         Err(errors) => {
             let texts = errors.0.iter().map(ToString::to_string).collect();

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::mta::MtaOption;
 use super::pause::standstill_text;
 use super::session::{self, GlobalOptions, Session, print, print_json};
-use super::{counts, exit, metrics, owner, threads};
+use super::{counts, exit, metrics, outlets, owner, threads};
 use crate::config::Connections;
 use crate::control;
 use crate::runner::{DrainConfig, DrainReport, Ended, Progress, ProgressSnapshot};
@@ -138,6 +138,8 @@ async fn drain_async(
         ..session::drain_config(&session.config, mtas)
     };
     let metrics = metrics::start(spool, session, &config, job.command).await?;
+    let outlets = outlets::start(&session.config, spool, &metrics.progress).await?;
+    let spool = &outlets.watched(spool);
     let owned = match owner::own(spool, session, &config, job.command, None, &stop).await {
         Ok(owned) => owned,
         Err(error) => {
@@ -159,6 +161,7 @@ async fn drain_async(
             tracing::error!("a defect of the progress bar: {error}");
         }
     }
+    outlets.finish().await;
     if let Some(sink) = sink {
         sink.shutdown().await?;
     }

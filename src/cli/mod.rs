@@ -18,6 +18,7 @@ pub mod make_list;
 pub mod man;
 mod metrics;
 mod mta;
+mod outlets;
 mod owner;
 pub mod pause;
 mod prune;

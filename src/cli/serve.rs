@@ -10,9 +10,10 @@ use tokio::sync::{mpsc, watch};
 use super::metrics::{self, RunMetrics};
 use super::owner::{self, Owned, ReloadAsked, owned_by_other};
 use super::session::{self, GlobalOptions, Session};
-use super::{admin, exit, mta::MtaOption};
+use super::{admin, exit, mta::MtaOption, outlets};
 use crate::config::Connections;
 use crate::control;
+use crate::delivery_log::Lines;
 use crate::runner::{DrainConfig, Ended, MtaConfig, Reload, RunHandle};
 use crate::sink::{Sink, SinkConfig};
 use crate::spool::{DirSpool, retention};
@@ -93,6 +94,8 @@ async fn serve(
         ..session::drain_config(&session.config, mta_configs(session, &sink.local_addr().to_string()))
     };
     let metrics = metrics::start(spool, session, &config, "serve").await?;
+    let outlets = outlets::start(&session.config, spool, &metrics.progress).await?;
+    let spool = &outlets.watched(spool);
     let (reload_asked, reloads) = mpsc::channel(1);
     let Some(owned) = own(spool, session, &config, &metrics, reload_asked.clone(), &stop).await? else {
         return Ok(exit::DONE);
@@ -119,6 +122,7 @@ async fn serve(
         global: global.clone(),
         handle: owned.handle.clone(),
         sink_address: sink.local_addr().to_string(),
+        log: outlets.log(),
     };
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(aside.clone().reload(hangups, reloads));
@@ -134,6 +138,7 @@ async fn serve(
     }
     tasks.shutdown().await;
     housekeeping.abort();
+    outlets.finish().await;
     sink.shutdown().await?;
     let report = report?;
     tracing::info!(
@@ -196,6 +201,7 @@ struct Aside {
     global: GlobalOptions,
     handle: RunHandle,
     sink_address: String,
+    log: Option<Lines>,
 }
 
 impl Aside {
@@ -213,10 +219,13 @@ impl Aside {
                 },
             };
             control::notify::reloading();
+            if let Some(log) = &self.log {
+                log.reopen();
+            }
             let result = self.reload_once().await;
             match &result {
                 Ok(()) => tracing::info!("the configuration was read again"),
-                Err(e) => tracing::error!("the configuration stays as it was: {e}"),
+                Err(e) => tracing::error!("the configuration stays as it was: {}", e.replace('\n', "; ")),
             }
             control::notify::ready(match &result {
                 Ok(()) => "drains what is submitted",

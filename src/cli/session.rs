@@ -11,10 +11,12 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use super::config::ConfigOptions;
 use super::exit::{ExitCode, NO_INPUT};
 use super::help::GLOBAL_HEADING;
-use crate::config::{self, Config, Connections, Environment, MtaEntry};
+use super::outlets;
+use crate::config::{self, Config, Connections, Environment, LogFormat, MtaEntry};
 use crate::infeed::StreakLimits;
 use crate::infeed::{AuthConfig, InfeedConfig, PasswordSource, Timeouts, TlsConfig};
 use crate::intake::address::check_domain_only;
+use crate::logs;
 use crate::pressure::queue::{QueueConfig, QueueFolder};
 use crate::runner::{DrainConfig, MtaConfig, RetryPolicy};
 use crate::spool::{DirSpool, RetentionSettings, Settings};
@@ -34,6 +36,10 @@ pub struct GlobalOptions {
     /// Print results as JSON on standard output
     #[arg(long, global = true)]
     pub json: bool,
+
+    // its help comes from the table of settings
+    #[arg(long, value_name = "FORMAT", global = true)]
+    pub log_format: Option<LogFormat>,
 
     /// No progress and no remarks on standard error; errors still show
     #[arg(short, long, global = true)]
@@ -68,7 +74,11 @@ impl Session {
                 request.set(name, value, flag);
             }
         }
+        if let Some(format) = global.log_format {
+            request.set("log.format", format, "--log-format");
+        }
         let config = config::load(&request, &Environment::of_process())?.config;
+        logs::set_format(config.log.format);
         let spool_dir = config::resolve_spool_dir(global.spool.clone(), &config)?;
         let spool_dir = std::path::absolute(&spool_dir).unwrap_or(spool_dir);
         Ok(Self { config, spool_dir, json: global.json, quiet: global.quiet, pinned: None })
@@ -79,7 +89,8 @@ impl Session {
     /// # Errors
     /// Those of the spool.
     pub fn open_spool(&self) -> anyhow::Result<DirSpool> {
-        Ok(DirSpool::open(&self.spool_dir, spool_settings(&self.config))?)
+        let spool = DirSpool::open(&self.spool_dir, spool_settings(&self.config))?;
+        Ok(outlets::watched(spool, &self.config))
     }
 
     /// Opens the spool; `None` where there is none, which a remark says.

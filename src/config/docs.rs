@@ -143,6 +143,7 @@ fn shown(setting: &Setting) -> String {
             | Bound::FileName { example }
             | Bound::ListenAddress { example }
             | Bound::HostNames { example }
+            | Bound::WebUrl { example }
             | Bound::Line { example },
         ) => format!("{example:?}"),
         (Value::Unset, _) => "\"\"".to_owned(),

@@ -8,6 +8,7 @@ use super::value::{Setting, Value};
 pub const SETTING_FLAGS: &[(&str, &str)] = &[
     ("admin", "admin.listen"),
     ("connections", "mta.connections"),
+    ("log-format", "log.format"),
     ("metrics", "metrics.listen"),
     ("mta", "mta.address"),
     ("on-doubt", "job.on_doubt"),

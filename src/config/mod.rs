@@ -23,6 +23,7 @@ mod error;
 mod file;
 mod flags;
 mod load;
+mod log_format;
 mod mtas;
 mod nearest;
 mod rates;
@@ -38,9 +39,13 @@ pub use docs::{markdown, mta_example, sample};
 pub use error::{ConfigError, ConfigErrors, Side};
 pub use flags::{SETTING_FLAGS, flag_help, setting_of_flag};
 pub use load::{Environment, Loaded, Origin, Request, load};
+pub use log_format::LogFormat;
 pub use mtas::{MtaEntry, ONLY_MTA, mta_table, mta_table_own};
 pub use rates::{DomainRates, Rate};
-pub use settings::{Admin, Catches, Config, Control, Drain, Job, Mta, Rates, Retention, Retry, Spool, table};
+pub use settings::{
+    Admin, Catches, Config, Control, DeliveryLog, Drain, Job, Log, Mta, Rates, Retention, Retry, Spool,
+    Webhook, table,
+};
 pub use spool_dir::{resolve_spool_dir, resolve_spool_dir_in};
 pub use tls_mode::TlsMode;
 pub use value::{Bound, Field, OnDoubt, Setting, Value};

@@ -4,6 +4,7 @@
 //! the second why its default is what it is; both go into the sample file and the docs.
 
 use super::connections::{CONNECTIONS_MAX, Connections};
+use super::log_format::LogFormat;
 use super::mtas::MtaEntry;
 use super::rates::{DomainRates, Rate};
 use super::tls_mode::TlsMode;
@@ -328,6 +329,69 @@ settings! {
         hosts: Option<String> = None, Bound::HostNames { example: "infeed.example.org" };
     }
 
+    /// What infeed tells of itself while it works.
+    log: Log {
+        /// How the log is written.
+        ///
+        /// `auto` is `human` on standard error, and `journald` where systemd has started infeed and standard error
+        /// leads to its journal. `json` is a JSON object a line, for a log collector (docs/logs.md).
+        format: LogFormat = LogFormat::Auto, Bound::OneOf { names: LogFormat::NAMES };
+    }
+
+    /// A line for each outcome of a recipient, as it comes.
+    delivery_log: DeliveryLog {
+        /// File that gets a line of JSON for each outcome of a recipient.
+        ///
+        /// Unset, there is none: the report has them all, and is what counts (docs/logs.md).
+        file: Option<PathBuf> = None, Bound::Path { example: "/var/log/infeed/delivery.ndjson" };
+        /// Size at which the file is put aside as FILE.1 and begun anew; 0: never.
+        ///
+        /// About 400,000 lines. Where logrotate does it, 0.
+        bytes_max: u64 = 104_857_600, Bound::Range { min: 0, max: 1 << 40 };
+        /// Files that are kept beside it: FILE.1 is the youngest.
+        ///
+        /// With the file itself they take six times bytes_max at most.
+        keep: usize = 5, Bound::Range { min: 1, max: 100 };
+    }
+
+    /// What is told to another program, by HTTP: jobs that are done or paused, recipients that were refused.
+    webhook: Webhook {
+        /// Where events are posted to, http or https.
+        ///
+        /// Unset, nothing is posted. A name or password has no place in it: each event is signed
+        /// (docs/events.md).
+        url: Option<String> = None, Bound::WebUrl { example: "https://hooks.example.org/infeed" };
+        /// File that holds the key that events are signed with: one line, readable by infeed's user alone.
+        ///
+        /// `whsec_` and base64, as other senders of webhooks have it, or any text of 16 octets or more. It is read
+        /// again for each event, so that it can be changed while infeed runs.
+        secret_file: Option<PathBuf> = None, Bound::Path { example: "/etc/infeed/webhook-secret" };
+        /// PEM file of the root certificates that the certificate of an https url must lead to.
+        ///
+        /// Unset, it is the system's roots. An authority of one's own belongs here.
+        tls_ca_file: Option<PathBuf> = None, Bound::Path { example: "/etc/infeed/webhook-root.pem" };
+        /// Refused recipients that one event tells of, at most.
+        ///
+        /// A bad list has thousands of them: an event each would be slower than the mail.
+        batch_max: usize = 100, Bound::Range { min: 1, max: 1000 };
+        /// How long a refused recipient waits for others to be told of with.
+        ///
+        /// Short enough to watch a job by it.
+        batch_wait_ms: u64 = 5_000, Bound::Range { min: 1, max: 3_600_000 };
+        /// Longest wait for an answer, from the connect on.
+        ///
+        /// Whoever takes events should answer at once, and work on them later.
+        timeout_ms: u64 = 10_000, Bound::Range { min: 1, max: 600_000 };
+        /// How long an event is tried again before it is given up.
+        ///
+        /// A day: somebody has noticed by then.
+        retry_for_s: u64 = 86_400, Bound::Range { min: 1, max: 31_536_000 };
+        /// How long events that wait keep an infeed that ends, at most.
+        ///
+        /// What is left of jobs goes out with the next start; the drain itself never waits.
+        end_wait_ms: u64 = 5_000, Bound::Range { min: 0, max: 600_000 };
+    }
+
     /// What a job does unless its submission says otherwise.
     job: Job {
         /// What becomes of a recipient when the connection is lost between the final dot and its reply.
@@ -348,7 +412,7 @@ relations! {
 // These hold for the defaults only: an operator may have reasons to set them apart. Related settings
 // that come later (idle times, retention) have their place here.
 const _: () = {
-    use defaults::{catches, drain, mta, retry, spool};
+    use defaults::{catches, drain, mta, retry, spool, webhook};
 
     // the queue on disk
     assert!(spool::slices.is_power_of_two());
@@ -389,6 +453,10 @@ const _: () = {
     // the breaker trips within the first chunk, and before a list that nobody has to confirm is used up
     assert!(catches::breaker_recipients_min <= spool::chunk_recipients_max);
     assert!(catches::breaker_recipients_min <= catches::confirm_recipients_min);
+
+    // an infeed that is told to stop has gone before systemd loses patience (60 s)
+    assert!(drain::shutdown_grace_ms + webhook::end_wait_ms + 10_000 <= 60_000);
+    assert!(webhook::timeout_ms < webhook::retry_for_s * 1000);
 
     // below Postfix's smtpd_timeout: we hang up first
     assert!(mta::idle_timeout_ms < 300_000);

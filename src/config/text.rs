@@ -37,6 +37,17 @@ pub(super) fn is_host_names(text: &str) -> bool {
     text.split(',').all(|name| is_domain_name(name.trim()))
 }
 
+/// An http or https URL that events are posted to. A name or password in it would end up in logs and listings.
+pub(super) fn is_web_url(text: &str) -> bool {
+    let Ok(url) = text.parse::<hyper::Uri>() else { return false };
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    matches!(url.scheme_str(), Some("http" | "https"))
+        && url.host().is_some_and(|host| !host.is_empty())
+        && !authority.contains('@')
+        && (url.port().is_none() || url.port_u16().is_some_and(|port| port > 0))
+        && !text.contains('#')
+}
+
 fn is_host_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let host_is_good = match host.strip_prefix('[') {

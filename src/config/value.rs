@@ -7,7 +7,7 @@ use crate::pressure::per_second::PerSecond;
 
 use super::rates::{DomainRates, domain_rates, rate};
 use super::text::{
-    MTA_NAME_LEN_MAX, is_helo_name, is_host_names, is_listen_address, is_mta_address, is_mta_name,
+    MTA_NAME_LEN_MAX, is_helo_name, is_host_names, is_listen_address, is_mta_address, is_mta_name, is_web_url,
 };
 
 /// A setting's value, of any kind.
@@ -139,6 +139,10 @@ pub enum Bound {
     ListenAddress {
         example: &'static str,
     },
+    /// An http or https URL with a host, and with no name or password.
+    WebUrl {
+        example: &'static str,
+    },
     /// What an MTA can be called: letters, digits, `-`, `_` and `.`, the first a letter or digit; not `sink`.
     MtaName,
     /// The name of a file, without a folder.
@@ -180,6 +184,9 @@ impl fmt::Display for Bound {
             Bound::PowerOfTwo { max } => write!(f, "a power of two, at most {max}"),
             Bound::MtaAddress => f.write_str("host:port, [IPv6]:port or unix:/path"),
             Bound::ListenAddress { .. } => f.write_str("host:port or [IPv6]:port"),
+            Bound::WebUrl { .. } => {
+                f.write_str("an http:// or https:// URL, with no user name or password in it")
+            }
             Bound::MtaName => {
                 write!(
                     f,
@@ -213,6 +220,7 @@ impl Bound {
             (Bound::PowerOfTwo { max }, Value::Integer(n)) => n.is_power_of_two() && n <= max,
             (Bound::MtaAddress, Value::Text(text)) => is_mta_address(text),
             (Bound::ListenAddress { .. }, Value::Text(text)) => is_listen_address(text),
+            (Bound::WebUrl { .. }, Value::Text(text)) => is_web_url(text),
             (Bound::MtaName, Value::Text(text)) => is_mta_name(text),
             (Bound::FileName { .. }, Value::Text(text)) => {
                 !matches!(text.as_str(), "" | "." | "..") && !text.contains(['/', '\0'])
@@ -294,6 +302,10 @@ impl Setting {
             return Err(format!("{value} is no {}", self.kind.name()));
         }
         if !self.bound.holds(value) {
+            if let Bound::WebUrl { .. } = self.bound {
+                // a password or token may be in it, and this text may go to a log
+                return Err(format!("this is not {}", self.bound));
+            }
             return Err(format!("{value} is not {}", self.bound));
         }
         Ok(())

@@ -36,5 +36,7 @@ pub use signals::{hangups, stop_on_signals};
 pub use socket::{Listening, Place};
 pub use status::{
     Backlog, DomainLine, JobLine, JobsByState, MtaLine, OwnerLine, PausedLine, PhaseLine, RefusalLine,
-    SpaceLine, Status, is_the_breakers, state_of,
+    SpaceLine, Status, state_of,
 };
+
+pub use crate::spool::is_the_breakers;

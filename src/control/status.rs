@@ -251,11 +251,6 @@ impl Status {
     }
 }
 
-/// Whether a job was paused by the refusal breaker: its reason begins with what the MTA said.
-pub fn is_the_breakers(paused_reason: &str) -> bool {
-    paused_reason.starts_with(['4', '5'])
-}
-
 /// The word for an MTA's state, and the reason where it isn't up.
 pub fn state_of(state: &MtaState, established: usize) -> (&'static str, Option<String>) {
     match state {

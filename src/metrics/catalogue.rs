@@ -189,6 +189,21 @@ catalogue! {
     /// When backlog, jobs and spool were read.
     SPOOL_READ: Run Gauge "infeed_spool_read_timestamp_seconds" "seconds" [];
 
+    /// Lines written to the delivery log (delivery_log.file).
+    LOG_LINES: Run Counter "infeed_delivery_log_lines_total" "lines" [];
+    /// Lines that the delivery log lost to a disk that was full or too slow; the report has them.
+    LOG_DROPPED: Run Counter "infeed_delivery_log_dropped_lines_total" "lines" [];
+    /// Events that the webhook took (webhook.url).
+    EVENTS_SENT: Run Counter "infeed_events_sent_total" "events" ["type"];
+    /// Events that were given up, after webhook.retry_for_s or at the end of the run.
+    EVENTS_DROPPED: Run Counter "infeed_events_dropped_total" "events" ["type"];
+    /// Posts to the webhook that failed, and were tried again.
+    EVENTS_FAILED: Run Counter "infeed_events_failed_tries_total" "tries" [];
+    /// Refused recipients that no event told of; the report has them.
+    EVENTS_RECIPIENTS_DROPPED: Run Counter "infeed_events_dropped_recipients_total" "recipients" [];
+    /// Events that wait to be taken.
+    EVENTS_WAITING: Run Gauge "infeed_events_waiting" "events" [];
+
     /// Connections that the sink took.
     SINK_CONNECTIONS: Sink Counter "infeed_sink_connections_total" "connections" [];
     /// Of them, those refused by 421 at connect.

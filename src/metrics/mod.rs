@@ -6,6 +6,7 @@
 //! | `histogram` | a histogram of plain atomics |
 //! | `lately` | what the phases took in the last seconds, for `status` |
 //! | `recorder` | what a run counts on its hot path, by MTA and job |
+//! | `told` | what was told to others: the delivery log, the webhook |
 //! | `text` | the exposition format; nothing undeclared gets into it |
 //! | `run`, `sink`, `process` | the numbers of a run, of the sink, of the process, as that text |
 //! | `spool` | what waits in the spool, read aside at most now and then |
@@ -32,6 +33,7 @@ mod run;
 mod sink;
 mod spool;
 mod text;
+mod told;
 
 pub use catalogue::{ALL, Kind, Metric, Part};
 pub use docs::markdown;
@@ -40,3 +42,4 @@ pub use histogram::Histogram;
 pub use http::{MetricsError, Server};
 pub use lately::{Lately, PhaseLately};
 pub use recorder::{JOB_SERIES_MAX, JobSeries, MTA_SERIES_MAX, MtaSeries, Recorder};
+pub use told::{EVENT_KINDS, Told};

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::catalogue::{JOURNAL_SYNC, PHASE, TRANSACTION_RECIPIENTS};
 use super::histogram::Histogram;
+use super::told::Told;
 use crate::clock::{self, Micros, SECOND_US};
 use crate::infeed::{Observed, RcptResult, Settlement};
 use crate::spool::Outcome;
@@ -36,6 +37,8 @@ pub struct Recorder {
     pub possible_repeats: AtomicU64,
     pub submitted_jobs: AtomicU64,
     pub submitted: AtomicU64,
+    /// Lines of the delivery log, and events.
+    pub told: Arc<Told>,
     /// Of the slices that the run owns; set once it does.
     pub journal_sync: OnceLock<Arc<Histogram>>,
 }
@@ -78,6 +81,7 @@ impl Default for Recorder {
             possible_repeats: AtomicU64::new(0),
             submitted_jobs: AtomicU64::new(0),
             submitted: AtomicU64::new(0),
+            told: Arc::default(),
             journal_sync: OnceLock::new(),
         }
     }

@@ -56,6 +56,7 @@ pub(super) fn write_counts(text: &mut Text, recorder: &Recorder) {
     text.one(&c::POSSIBLE_REPEATS, recorder.possible_repeats.load(Relaxed));
     text.one(&c::SUBMITTED_JOBS, recorder.submitted_jobs.load(Relaxed));
     text.one(&c::SUBMITTED, recorder.submitted.load(Relaxed));
+    recorder.told.write(text);
     if let Some(journal) = recorder.journal_sync.get() {
         text.family(&c::JOURNAL_SYNC).histogram(&[], journal);
     }

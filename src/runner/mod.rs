@@ -18,11 +18,13 @@
 //! | `supply` | the chunks in hand: composes transactions |
 //! | `settle` | what a result means for the recipient, the job and the chunk |
 //! | `refusals` | the last who were not accepted, and why, for `status` |
+//! | `tell` | outcomes one by one, for the delivery log and the webhook |
 //! | `hand` | one chunk in hand |
 //! | `line`, `mixing`, `room` | pure: jobs in turn; domains mixed; how much is in hand |
 //! | `limits` | who waits for a rate, and the one timer that wakes |
 //! | `pack` | what makes the messages: one template, or one for each member of a pack |
 //! | `retry`, `rate` | pure: when to try again |
+//! | `said` | pure: which changes of an MTA's state are logged |
 //!
 //! Guarantees: a recipient is in one transaction at a time; every one that is taken comes back, once;
 //! memory is bounded by [`FIRST_HANDS_MAX`] and [`HANDS_BYTES_MAX`], whatever waits. Errors: [`RunnerError`].
@@ -52,10 +54,12 @@ mod rate;
 mod refusals;
 mod retry;
 mod room;
+mod said;
 mod settle;
 mod slot;
 mod steer;
 mod supply;
+mod tell;
 mod xverp;
 
 pub use command::{
@@ -68,6 +72,7 @@ pub use mtas::MtaConfig;
 pub use refusals::{REFUSALS_MAX, Refusal, Refusals};
 pub use retry::RetryPolicy;
 pub use room::{FIRST_HANDS_MAX, HANDS_BYTES_MAX, HANDS_MAX, HANDS_PER_JOB_MAX};
+pub use tell::Listeners;
 
 /// How one run drains.
 #[derive(Debug, Clone)]
@@ -181,6 +186,8 @@ pub struct Progress {
     pub recorder: Recorder,
     /// The last who were not accepted.
     pub refusals: Refusals,
+    /// Who hears of outcomes one by one.
+    pub listeners: Listeners,
     by_outcome: [AtomicU64; 9],
     connections: AtomicUsize,
     note: Mutex<Option<String>>,

@@ -397,7 +397,9 @@ mod tests {
     fn a_reload_lifts_the_pace_of_an_mta_that_changed_and_of_no_other() {
         let mut both = turns(&[1, 1]);
         let (other, mut turn) = (both.remove(1).mta, both.remove(0));
-        [&turn.mta, &other].map(|mta| mta.set_rate(PerSecond::new(50.0)));
+        for mta in [&turn.mta, &other] {
+            mta.set_rate(PerSecond::new(50.0));
+        }
         turn.pace = PerSecond::new(2.0);
         let same = turn.mta.clone();
         let mut limit_after = |mta| {

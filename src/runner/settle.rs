@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::refusals::{Refusal, is_told};
 use super::retry::RetryPolicy;
 use super::supply::{JobRun, JobStop, State, Supply, of_token};
+use super::tell::Whose;
 use crate::clock::{self, Micros};
 use crate::infeed::{JobFault, RcptResult, Said, Settlement, Streak};
 use crate::metrics::{JobSeries, MtaSeries};
@@ -43,7 +44,8 @@ impl<O: Owner> Supply<O> {
         assert_eq!(results.len(), transaction.recipients.len(), "a result for each recipient");
         let (handle, _) = of_token(transaction.recipients[0].token);
         let mut landing = Landing::default();
-        let (series, told) = {
+        let listens = self.somebody_listens();
+        let (series, told, whose) = {
             let mut state = self.lock();
             let retry = state.retry;
             let State { hands, jobs, moment, .. } = &mut *state;
@@ -118,18 +120,26 @@ impl<O: Owner> Supply<O> {
             {
                 trip(job, fault_text(&fault));
             }
-            (job.series.clone(), told)
+            let whose = listens.then(|| Whose::of(hand, job.template.is_pack()));
+            (job.series.clone(), told, whose)
         };
         if let Some((job, chunk)) = told {
             self.progress
                 .refusals
                 .note(landing.record.iter(), |(index, settled)| refusal(&job, &chunk, mta, *index, settled));
         }
-        self.land(handle, landing, &series, mta);
+        self.land(handle, landing, &series, mta, whose.as_ref());
     }
 
     /// Writes it down, then counts it.
-    fn land(&self, handle: u32, landing: Landing, series: &JobSeries, mta: &MtaSeries) {
+    fn land(
+        &self,
+        handle: u32,
+        landing: Landing,
+        series: &JobSeries,
+        mta: &Arc<MtaSeries>,
+        whose: Option<&Whose>,
+    ) {
         let Landing { record, again, mark, hold, released } = landing;
         let settled = record.len();
         let landed = settled + again.len() + mark.len() + hold.len();
@@ -141,7 +151,12 @@ impl<O: Owner> Supply<O> {
             self.progress.recorder.possible_repeats.fetch_add(doubtful as u64, Relaxed);
         }
         if !record.is_empty() {
+            // cloned only where somebody wants it
+            let told = whose.map(|whose| (whose, record.clone()));
             self.owner.record(handle, record);
+            if let Some((whose, record)) = told {
+                self.tell(whose, Some(mta), &record);
+            }
         }
         let untouched: Vec<u16> = again.iter().chain(&hold).copied().collect();
         if !untouched.is_empty() {
@@ -171,7 +186,11 @@ impl<O: Owner> Supply<O> {
         });
         for HeldRefusal { handle, index, outcome, series, mta, .. } in held {
             self.progress.count(&series, Some(&mta), outcome.outcome, 1);
+            let told = self.somebody_listens().then(|| (self.lock().whose(handle), outcome.clone()));
             self.owner.record(handle, vec![(index, outcome)]);
+            if let Some((whose, outcome)) = told {
+                self.tell(&whose, Some(&mta), &[(index, outcome)]);
+            }
             self.lock().settled(handle, 1);
         }
     }

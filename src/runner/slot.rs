@@ -11,12 +11,14 @@ use tokio::task::JoinSet;
 use super::command::MtaRunStatus;
 use super::mtas::{Mta, MtaConfig, Outlet};
 use super::rate::Rate;
+use super::said::{News, Said};
 use super::steer::{Account, Steering};
 use super::supply::Supply;
 use super::{DrainConfig, Ended};
 use crate::clock::{self, Micros, SECOND_US};
 use crate::config::Connections;
 use crate::infeed::{MtaState, MtaStatus, Pool, StopReport};
+use crate::logs::{self, without_local_parts};
 use crate::pressure::law::Cuts;
 use crate::spool::Owner;
 
@@ -30,8 +32,8 @@ pub(super) struct Slot {
     gave_up: Option<Ended>,
     /// Since when it refuses us as a whole.
     paused: Option<Instant>,
-    /// What was last logged of its state.
-    said: &'static str,
+    /// What was logged of its state.
+    said: Said,
     rate: Rate,
     steering: Steering,
 }
@@ -123,7 +125,7 @@ impl<O: Owner> Slots<O> {
             }
             let (note, ended) = verdict(&status, &slot.config, slot.begun_us);
             notes.extend(note.map(|n| if several { format!("{}: {n}", slot.mta.name) } else { n }));
-            slot.log(&status);
+            slot.log(&status, now);
             slot.call_again(&status, now, forever);
             if let Some(ended) = ended.filter(|_| !forever) {
                 let why = ended.why().unwrap_or_default().to_owned();
@@ -298,7 +300,7 @@ impl Slot {
             begun_us: clock::now_us(),
             gave_up: None,
             paused: None,
-            said: "",
+            said: Said::default(),
             rate: Rate::default(),
             steering: Steering::new(config),
         }
@@ -315,22 +317,31 @@ impl Slot {
         }
     }
 
-    /// Logs each change of state once.
-    fn log(&mut self, status: &MtaStatus) {
-        let name = &self.mta.name;
-        let (now, why) = match &status.state {
-            MtaState::Up => ("up", String::new()),
-            MtaState::Connecting => return,
-            MtaState::Down { error, .. } => ("down", error.clone()),
-            MtaState::Paused { said } => ("paused", format!("{} {}", said.code, said.text)),
-            MtaState::Held { why, .. } => ("held", why.clone()),
+    /// Logs each change of state once; of one that flaps, some, and how many there were.
+    fn log(&mut self, status: &MtaStatus, now: Instant) {
+        let (state, why) = match &status.state {
+            MtaState::Up => ("up", None),
+            MtaState::Connecting => (self.said.state(), None),
+            MtaState::Down { error, .. } => ("down", Some(error.as_str())),
+            MtaState::Paused { said } => ("paused", Some(said.text.as_str())),
+            MtaState::Held { why, .. } => ("held", Some(why.as_str())),
         };
-        if std::mem::replace(&mut self.said, now) == now {
-            return;
+        let Some(news) = self.said.look(now, state) else { return };
+        let mta = self.mta.name.as_str();
+        let mut reason = without_local_parts(why.unwrap_or_default());
+        if let MtaState::Paused { said } = &status.state {
+            reason = format!("{} {reason}", said.code);
         }
-        match now {
-            "up" => tracing::info!("MTA {name} is up"),
-            _ => tracing::warn!("MTA {name} is {now}: {why}"),
+        let often = match news {
+            News::Changed => String::new(),
+            News::Flapped { changes } => format!(", after {changes} changes in {} s", Said::WINDOW.as_secs()),
+        };
+        let changes = news.changes();
+        if state == "up" {
+            tracing::info!(target: logs::STATE, mta, state, changes, "MTA {mta} is up{often}");
+        } else {
+            let text = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+            tracing::warn!(target: logs::STATE, mta, state, reason, changes, "MTA {mta} is {state}{text}{often}");
         }
     }
 

@@ -223,7 +223,11 @@ impl<O: Owner> Supply<O> {
     fn put_aside(&self, handle: u32, index: u16, chunk: &Chunk, reason: String) {
         let attempts = chunk.state(usize::from(index)).attempts;
         let settled = Settled::local(Outcome::Quarantined, attempts, clock::now_us(), reason);
+        let told = self.somebody_listens().then(|| (self.lock().whose(handle), settled.clone()));
         self.owner.record(handle, vec![(index, settled)]);
+        if let Some((whose, settled)) = told {
+            self.tell(&whose, None, &[(index, settled)]);
+        }
         let mut state = self.lock();
         self.progress.count(&state.series_of(handle), None, Outcome::Quarantined, 1);
         state.landed(handle, 1, 1);

@@ -15,6 +15,7 @@ use super::id::JobId;
 use super::job::{FORMAT, FORMAT_PLAIN, JobMeta, Manifest, Standing, Summary};
 use super::journal::boot_id;
 use super::layout::{JobDir, JobState, Layout};
+use super::watch::JobWatch;
 
 /// A spool in a folder. Cheap to clone.
 #[derive(Clone)]
@@ -28,6 +29,8 @@ pub struct DirSpool {
     pub(super) results_dirs: Arc<Mutex<HashSet<PathBuf>>>,
     /// The spool's own folders are durable, by what this process has done.
     pub(super) is_durable: Arc<AtomicBool>,
+    /// Told of changes of state.
+    pub(super) watch: Option<Arc<dyn JobWatch>>,
 }
 
 /// What the spool needs of the configuration; units in the names.
@@ -85,6 +88,7 @@ impl DirSpool {
             boot: boot_id(),
             results_dirs: Arc::default(),
             is_durable: Arc::default(),
+            watch: None,
         };
         check_access(root)?;
         super::doors::check(&spool.layout)?;
@@ -138,6 +142,7 @@ impl DirSpool {
             boot: String::new(),
             results_dirs: Arc::default(),
             is_durable: Arc::default(),
+            watch: None,
         };
         spool.check_absent().map(|()| false)
     }

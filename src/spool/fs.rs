@@ -101,7 +101,7 @@ pub(super) fn open_lockable(path: &Path) -> io::Result<File> {
 }
 
 /// What is root's, in a folder that isn't, becomes the folder owner's. Nothing for anybody but root.
-fn give_away(file: &File, path: &Path) -> io::Result<()> {
+pub(crate) fn give_away(file: &File, path: &Path) -> io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }

@@ -59,6 +59,7 @@ mod standstill;
 mod state;
 pub mod submission;
 pub mod view;
+mod watch;
 mod whole;
 
 pub use api::{Owner, Spool};
@@ -84,6 +85,7 @@ pub use standstill::Standstill;
 pub use state::{Change, Pacing, Requested};
 pub use submission::{Begin, Submission};
 pub use view::JobView;
+pub use watch::{JobChange, JobWatch, Watched, is_the_breakers};
 
 #[cfg(test)]
 mod pack_tests;

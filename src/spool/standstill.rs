@@ -10,6 +10,7 @@ use super::dir::DirSpool;
 use super::error::{At, Result, SpoolError};
 use super::hold::Turn;
 use crate::clock::{self, Micros};
+use crate::logs;
 
 /// Nothing is sent until `resume --all`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,7 @@ impl DirSpool {
         }
         let standstill = Standstill { since_us: clock::now_us(), reason: reason.to_owned() };
         self.replace_toml(&self.layout.standstill(), &standstill)?;
+        tracing::info!(target: logs::STATE, state = "standstill", reason, "everything is paused: {reason}");
         Ok(standstill)
     }
 
@@ -50,7 +52,9 @@ impl DirSpool {
             // it would go on to hold, and the next try is to end it anew
             tracing::error!("{e}");
         }
-        synced.map(|()| Some(standstill))
+        synced?;
+        tracing::info!(target: logs::STATE, state = "resumed", "everything is resumed");
+        Ok(Some(standstill))
     }
 
     /// The standstill that holds now.

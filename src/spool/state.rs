@@ -19,6 +19,7 @@ use super::hold::{Hold, Turn};
 use super::id::{JobId, Outcome};
 use super::job::{Request, Standing, Summary};
 use super::layout::{JobDir, JobState};
+use super::watch::JobChange;
 use crate::clock;
 use crate::pressure::per_second::PerSecond;
 
@@ -242,11 +243,14 @@ impl DirSpool {
         if view.counts.unfinished() > 0 || view.counts.total() != view.meta.recipients {
             return Ok(false);
         }
-        self.replace_toml(&dir.summary(), &Summary::new(clock::now_us(), &view.counts))?;
+        let now = clock::now_us();
+        self.replace_toml(&dir.summary(), &Summary::new(now, &view.counts))?;
         let _turn = Turn::take(&self.layout.commands())?;
         // nothing is left to pause or to cancel: whoever asked is told that it has ended
         self.withdraw(&dir)?;
-        self.rename_job(&dir, &self.layout.job(JobState::Done, job))?;
+        let (meta, counts) = (Some(&view.meta), Some(&view.counts));
+        let told = JobChange { job, meta, to: JobState::Done, at_us: now, reason: None, counts };
+        self.change_watched(&told, || self.rename_job(&dir, &self.layout.job(JobState::Done, job)))?;
         Ok(true)
     }
 
@@ -309,7 +313,12 @@ impl DirSpool {
             self.replace_toml(&dir.standing(), &standing)?;
         }
         let moved = self.layout.job(change.to(), job);
-        self.rename_job(dir, &moved)?;
+        // one that can't be read can be paused and cancelled like any other
+        let meta = self.meta_of(dir).ok();
+        let meta = meta.as_ref();
+        let reason = if let Change::Pause { reason } = change { Some(reason.as_str()) } else { None };
+        let told = JobChange { job, meta, to: change.to(), at_us: now, reason, counts: None };
+        self.change_watched(&told, || self.rename_job(dir, &moved))?;
         self.withdraw(&moved)
     }
 

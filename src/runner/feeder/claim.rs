@@ -7,10 +7,12 @@ use super::super::limits::lanes_within;
 use super::super::mixing::Mixer;
 use super::super::pack::Rendering;
 use super::super::supply::{JobRun, JobStop, State};
+use super::super::tell::Whose;
 use super::Feeder;
 use crate::clock;
 use crate::infeed::{Dsn, RefusalStreak};
 use crate::intake::SuppressionList;
+use crate::logs;
 use crate::message::{CompileOptions, Template, xtext};
 use crate::spool::{Claim, Claimed, JobDue, JobMeta, Outcome, Owner, Settled, SpoolError};
 
@@ -90,6 +92,14 @@ impl<O: Owner> Feeder<O> {
         let recorder = &self.supply.progress.recorder;
         if !state.met.contains_key(job) {
             recorder.met(due.meta.submitted_us, due.meta.recipients);
+            let recipients = due.meta.recipients;
+            tracing::info!(
+                target: logs::STATE,
+                %job,
+                state = "active",
+                recipients,
+                "job {job} is taken up: {recipients} recipients"
+            );
         }
         let limiter = state.limits.of_job(job, due.messages_per_second);
         let run = JobRun {
@@ -201,7 +211,12 @@ impl<O: Owner> Feeder<O> {
             self.supply.progress.count(&run.series, None, s.outcome, 1);
         }
         if !unreadable_or_suppressed.is_empty() {
+            let told = self.supply.somebody_listens().then(|| unreadable_or_suppressed.clone());
             self.supply.owner.record(handle, unreadable_or_suppressed);
+            if let Some(told) = told {
+                let whose = Whose::fresh(&due.job, &claimed.chunk, run.template.is_pack());
+                self.supply.tell(&whose, None, &told);
+            }
         }
         groups[run.group].add(run.meta.priority, hand.queued());
         if hand.queued() > 0 {

@@ -74,7 +74,6 @@ impl<O: Owner> Feeder<O> {
         let stop = self.supply.lock().jobs.get(job).and_then(|j| j.stop.clone());
         match stop {
             Some(JobStop::Breaker(text)) => {
-                tracing::warn!("job {job} is paused by the refusal breaker: {text}");
                 owner.pause(job, text.clone()).await?;
                 if !self.forever {
                     self.paused.push((job.clone(), text));
@@ -197,10 +196,7 @@ pub(super) async fn complete<O: Owner>(owner: &O, job: &JobId, looks: u32) -> Re
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         match owner.try_complete(job).await {
-            Ok(true) => {
-                tracing::info!("job {job} is done");
-                return Ok(true);
-            }
+            Ok(true) => return Ok(true),
             Ok(false) => {}
             // the other one was first
             Err(e) if e.is_not_found() => return Ok(true),
