@@ -125,7 +125,9 @@ fn what_a_person_has_to_mend_is_not_started_again_and_what_passes_is() {
 #[test]
 fn the_daemon_may_open_as_many_files_as_it_may_have_connections() {
     let connections = table().iter().find(|s| s.full_name() == "mta.connections").expect("a setting");
-    let Bound::Range { max, .. } = connections.bound else { panic!("{:?}", connections.bound) };
+    let (Bound::Range { max, .. } | Bound::RangeOr { max, .. }) = connections.bound else {
+        panic!("{:?}", connections.bound)
+    };
     let files: u64 = one("LimitNOFILE").parse().expect("a number");
     assert!(files >= 16 * max, "{files} files, {max} connections an MTA");
 }
