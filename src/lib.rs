@@ -7,7 +7,7 @@
 //!             before OK)  chunks,   FIFO)     render,
 //!                         progress)           settle)
 //!  aside: config · control · cli · clock · pressure (N, rates, windows) · sink (the MTA for rehearsals)
-//!         metrics · admin (both over http) · tune (which N an MTA wants)
+//!         metrics · admin (both over http) · tune (which N an MTA wants) · top (the status, live)
 //! ```
 //!
 //! | word | meaning |
@@ -43,6 +43,7 @@ pub mod control;
 pub mod metrics;
 pub mod http;
 pub mod admin;
+pub mod top;
 pub mod clock;
 pub mod cli;
 

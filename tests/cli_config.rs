@@ -174,7 +174,7 @@ fn bash_completes_commands_flags_and_settings() {
     assert_eq!(bash_offers(&script, &["infeed", "submit", "--on-doubt", "h"]), ["hold"]);
     assert_eq!(
         bash_offers(&script, &["infeed", "drain", "--set", "mta.conn"]),
-        ["mta.connections=", "mta.connect_timeout_ms="]
+        ["mta.connections=", "mta.connections_max=", "mta.connect_timeout_ms="]
     );
     for shell in ["zsh", "fish"] {
         let script = infeed(["completions", shell]).run().expect_code(0).stdout;

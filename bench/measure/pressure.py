@@ -191,7 +191,8 @@ def interval(ratios):
     if len(logs) < 2:
         return ratios[0], ratios[0]
     # two-sided 95 %, by degrees of freedom
-    t = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+    t = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262,
+         11: 2.201, 14: 2.145, 19: 2.093}
     half = t.get(len(logs) - 1, 2.0) * statistics.stdev(logs) / math.sqrt(len(logs))
     mean = statistics.mean(logs)
     return math.exp(mean - half), math.exp(mean + half)

@@ -159,31 +159,19 @@ pub fn run_job(args: &JobArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     let name = id.to_string();
     match &args.command {
         JobCommand::Show { .. } => {
-            let (view, _) = act(&session, Request::Job { job: name }, || {
-                Ok(session.spool_of_job(id.as_str())?.view(id)?)
-            })?;
+            let view = show(&session, id)?;
             if session.json { print_json(&job_json(&view))? } else { print(&job_text(&view)?)? }
         }
         JobCommand::Report { options, .. } => {
             report::run(&session.spool_of_job(id.as_str())?, id, options, &session)?;
         }
         JobCommand::Pause { reason, .. } => {
-            let request = Request::Pause { job: name, reason: reason.clone() };
-            let (view, _) = act(&session, request, || {
-                let spool = session.spool_of_job(id.as_str())?;
-                spool.pause(id, reason.as_deref().unwrap_or(NO_REASON))?;
-                Ok(spool.view(id)?)
-            })?;
+            let (view, _) = pause(&session, id, reason.as_deref())?;
             let why = paused_reason(&view).unwrap_or_default();
             said(&view, &session, &format!("is paused ({why}): `infeed job resume {id}` goes on"))?;
         }
         JobCommand::Resume { accept_refusals, .. } => {
-            let request = Request::Resume { job: name, accept_refusals: *accept_refusals };
-            let (view, served) = act(&session, request, || {
-                let spool = session.spool_of_job(id.as_str())?;
-                spool.resume(id, *accept_refusals)?;
-                Ok(spool.view(id)?)
-            })?;
+            let (view, served) = resume(&session, id, *accept_refusals)?;
             let next = if served {
                 "is active, and goes on"
             } else {
@@ -221,11 +209,7 @@ pub fn run_job(args: &JobArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
             )?;
         }
         JobCommand::Cancel { .. } => {
-            let (view, _) = act(&session, Request::Cancel { job: name }, || {
-                let spool = session.spool_of_job(id.as_str())?;
-                spool.cancel(id)?;
-                Ok(spool.view(id)?)
-            })?;
+            let (view, _) = cancel(&session, id)?;
             said(&view, &session, "is cancelled")?;
         }
         JobCommand::Remove { .. } => {
@@ -240,6 +224,58 @@ pub fn run_job(args: &JobArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
         }
     }
     Ok(exit::DONE)
+}
+
+/// A job as it is now.
+///
+/// # Errors
+/// No such job (66); those of the spool and the owner.
+pub(super) fn show(session: &Session, id: &JobId) -> anyhow::Result<JobView> {
+    let request = Request::Job { job: id.to_string() };
+    let (view, _) = act(session, request, || Ok(session.spool_of_job(id.as_str())?.view(id)?))?;
+    Ok(view)
+}
+
+/// Pauses a job: gives it as it is then, and whether an owner did it.
+///
+/// # Errors
+/// As [`show`]; it is in no state for that.
+pub(super) fn pause(session: &Session, id: &JobId, reason: Option<&str>) -> anyhow::Result<(JobView, bool)> {
+    let request = Request::Pause { job: id.to_string(), reason: reason.map(str::to_owned) };
+    act(session, request, || {
+        let spool = session.spool_of_job(id.as_str())?;
+        spool.pause(id, reason.unwrap_or(NO_REASON))?;
+        Ok(spool.view(id)?)
+    })
+}
+
+/// Makes a paused job active again, likewise.
+///
+/// # Errors
+/// As [`pause`].
+pub(super) fn resume(
+    session: &Session,
+    id: &JobId,
+    accept_refusals: bool,
+) -> anyhow::Result<(JobView, bool)> {
+    let request = Request::Resume { job: id.to_string(), accept_refusals };
+    act(session, request, || {
+        let spool = session.spool_of_job(id.as_str())?;
+        spool.resume(id, accept_refusals)?;
+        Ok(spool.view(id)?)
+    })
+}
+
+/// Ends a job, likewise.
+///
+/// # Errors
+/// As [`pause`].
+pub(super) fn cancel(session: &Session, id: &JobId) -> anyhow::Result<(JobView, bool)> {
+    act(session, Request::Cancel { job: id.to_string() }, || {
+        let spool = session.spool_of_job(id.as_str())?;
+        spool.cancel(id)?;
+        Ok(spool.view(id)?)
+    })
 }
 
 /// Gives a job another rate or window.

@@ -30,6 +30,7 @@ pub mod spool;
 pub mod status;
 pub mod steer;
 pub mod submit;
+pub mod top;
 pub mod tune;
 
 use anyhow::Context;
@@ -93,6 +94,12 @@ enum Command {
     /// Who drains, how fast, what waits, what stands still and why
     #[command(after_help = "Example:\n  watch -n 1 infeed status")]
     Status,
+    #[command(after_help = "Examples:\n  \
+        infeed top\n  \
+        infeed top --plain --interval 60 >> infeed.log\n  \
+        infeed top --once --json | jq .rate_60_s\n\n\
+        Exit codes: 0 ended by a key or a signal; with --once 65 where a job can't be read.")]
+    Top(top::TopArgs),
     /// Have the daemon read its configuration again
     #[command(after_help = "Example:\n  infeed config check /etc/infeed/infeed.toml && infeed reload")]
     Reload,
@@ -154,6 +161,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Drain(args) => drain::run(&args, global),
         Command::Serve(args) => serve::run(&args, global),
         Command::Status => status::run(global),
+        Command::Top(args) => top::run(&args, global),
         Command::Reload => status::run_reload(global),
         Command::Mta(args) => status::run_mta(&args, global),
         Command::Domain(args) => steer::run_domain(&args, global),

@@ -83,17 +83,7 @@ fn standstill_json(standstill: Option<&Standstill>, changed: bool) -> Map<String
 /// There is no spool (66); those of the spool; output that can't be written.
 pub fn run_pause(args: &PauseArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     let session = Session::new(global, &[])?;
-    let request = Request::PauseAll { reason: args.reason.clone() };
-    let all = match ask_all(&session, &request)? {
-        Some(all) => all,
-        None => {
-            let spool = spool(&session)?;
-            let before = spool.standstill()?;
-            let standstill = spool.pause_all(args.reason.as_deref().unwrap_or(NO_REASON))?;
-            // it holds from here on, whatever becomes of the rest
-            AllPaused::of(&spool, Some(standstill), before.is_none(), |_| 0)?
-        }
-    };
+    let all = pause_all(&session, args.reason.as_deref())?;
     tell_unreadable(&all);
     if session.json {
         let mut map = standstill_json(all.standstill.as_ref(), all.changed);
@@ -115,21 +105,43 @@ pub fn run_pause(args: &PauseArgs, global: &GlobalOptions) -> anyhow::Result<u8>
     Ok(exit::DONE)
 }
 
+/// Pauses everything, through every owner that runs, else on the spool.
+///
+/// # Errors
+/// As [`run_pause`].
+pub(super) fn pause_all(session: &Session, reason: Option<&str>) -> anyhow::Result<AllPaused> {
+    let request = Request::PauseAll { reason: reason.map(str::to_owned) };
+    if let Some(all) = ask_all(session, &request)? {
+        return Ok(all);
+    }
+    let spool = spool(session)?;
+    let before = spool.standstill()?;
+    let standstill = spool.pause_all(reason.unwrap_or(NO_REASON))?;
+    // it holds from here on, whatever becomes of the rest
+    Ok(AllPaused::of(&spool, Some(standstill), before.is_none(), |_| 0)?)
+}
+
+/// Resumes everything, likewise; also whether an owner did it.
+///
+/// # Errors
+/// As [`run_pause`].
+pub(super) fn resume_all(session: &Session) -> anyhow::Result<(AllPaused, bool)> {
+    if let Some(all) = ask_all(session, &Request::ResumeAll)? {
+        return Ok((all, true));
+    }
+    let spool = spool(session)?;
+    let ended = spool.resume_all()?;
+    let changed = ended.is_some();
+    Ok((AllPaused::of(&spool, ended, changed, |_| 0)?, false))
+}
+
 /// Runs `resume --all`.
 ///
 /// # Errors
 /// As [`run_pause`].
 pub fn run_resume(_args: &ResumeArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     let session = Session::new(global, &[])?;
-    let (all, served) = match ask_all(&session, &Request::ResumeAll)? {
-        Some(all) => (all, true),
-        None => {
-            let spool = spool(&session)?;
-            let ended = spool.resume_all()?;
-            let changed = ended.is_some();
-            (AllPaused::of(&spool, ended, changed, |_| 0)?, false)
-        }
-    };
+    let (all, served) = resume_all(&session)?;
     tell_unreadable(&all);
     if session.json {
         let mut map = standstill_json(None, all.changed);

@@ -18,6 +18,7 @@ use crate::intake::address::check_domain_only;
 use crate::pressure::queue::{QueueConfig, QueueFolder};
 use crate::runner::{DrainConfig, MtaConfig, RetryPolicy};
 use crate::spool::{DirSpool, RetentionSettings, Settings};
+use crate::top::printable_lines;
 
 /// The options that all commands share.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -86,11 +87,24 @@ impl Session {
     /// # Errors
     /// Those of the spool.
     pub fn existing_spool(&self) -> anyhow::Result<Option<DirSpool>> {
-        if !DirSpool::exists(&self.spool_dir)? {
-            self.remark(format_args!("no spool at {} yet: nothing was submitted", self.spool_dir.display()));
-            return Ok(None);
+        let spool = self.spool_if_any()?;
+        if spool.is_none() {
+            self.remark_no_spool();
         }
-        self.open_spool().map(Some)
+        Ok(spool)
+    }
+
+    /// The same without the remark.
+    ///
+    /// # Errors
+    /// Those of the spool.
+    pub fn spool_if_any(&self) -> anyhow::Result<Option<DirSpool>> {
+        if DirSpool::exists(&self.spool_dir)? { self.open_spool().map(Some) } else { Ok(None) }
+    }
+
+    /// That there is no spool.
+    pub fn remark_no_spool(&self) {
+        self.remark(format_args!("no spool at {} yet: nothing was submitted", self.spool_dir.display()));
     }
 
     /// Opens the spool that a named job must be in.
@@ -133,12 +147,15 @@ pub fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
     }
 }
 
-/// Prints a result; a reader that has gone (`| head`) is no error.
+/// Prints a result; a reader that has gone (`| head`) is no error. On a terminal, what the terminal would obey
+/// is shown as `?`: reasons, paths and messages are other people's words. Files and pipes get it as it is.
 ///
 /// # Errors
 /// Standard output can't be written.
 pub fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
+    let harmless = out.is_terminal().then(|| printable_lines(text));
+    let text = harmless.as_deref().unwrap_or(text);
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(anyhow::Error::from(error).context("standard output can't be written"))

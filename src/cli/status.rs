@@ -12,6 +12,9 @@ use crate::clock::{self, Micros, SECOND_US};
 use crate::config::Connections;
 use crate::control::{JobLine, Request, Status};
 
+/// Refusals that a screen shows; `--json` has more of them.
+const REFUSALS_SHOWN: usize = 3;
+
 /// Look at the MTAs, or call on one again
 #[derive(Debug, Clone, Args)]
 pub struct MtaArgs {
@@ -48,26 +51,40 @@ enum MtaCommand {
 /// Those of the spool and the control socket; output that can't be written.
 pub fn run(global: &GlobalOptions) -> anyhow::Result<u8> {
     let session = Session::new(global, &[])?;
-    let mut status: Option<Status> = None;
-    for answer in control::ask_each::<Status>(&session, &Request::Status)? {
-        match &mut status {
-            None => status = Some(answer),
-            Some(status) => status.merge(answer),
-        }
-    }
-    let status = match status {
-        Some(status) => status,
-        None => match session.existing_spool()? {
-            Some(spool) => Status::of_spool(&spool)?,
-            None => return Ok(exit::DONE),
-        },
+    let Some(status) = current(&session)? else {
+        session.remark_no_spool();
+        return Ok(exit::DONE);
     };
     if session.json {
         print_json(&status)?
     } else {
         print(&screen(&status)?)?
     }
-    Ok(if status.damaged.is_empty() { exit::DONE } else { exit::BAD_DATA })
+    Ok(exit_code(&status))
+}
+
+/// What all owners of the spool answer, as one; without owners, what the spool says of itself. `None`: there
+/// is no spool.
+///
+/// # Errors
+/// Those of the spool and the control socket.
+pub(super) fn current(session: &Session) -> anyhow::Result<Option<Status>> {
+    let mut status: Option<Status> = None;
+    for answer in control::ask_each::<Status>(session, &Request::Status)? {
+        match &mut status {
+            None => status = Some(answer),
+            Some(status) => status.merge(answer),
+        }
+    }
+    match status {
+        Some(status) => Ok(Some(status)),
+        None => Ok(session.spool_if_any()?.map(|spool| Status::of_spool(&spool)).transpose()?),
+    }
+}
+
+/// What a command that shows a status ends with: jobs that can't be read are bad data.
+pub(super) fn exit_code(status: &Status) -> u8 {
+    if status.damaged.is_empty() { exit::DONE } else { exit::BAD_DATA }
 }
 
 /// Runs `reload`.
@@ -117,12 +134,24 @@ pub fn run_mta(args: &MtaArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     Ok(exit::DONE)
 }
 
-fn set_connections(session: &Session, connections: Connections, mta: Option<String>) -> anyhow::Result<u8> {
+/// So many connections to an MTA, or to each; gives how many MTAs it is.
+///
+/// # Errors
+/// No owner (69), no such MTA (64).
+pub(super) fn ask_connections(
+    session: &Session,
+    mta: Option<String>,
+    connections: Connections,
+) -> anyhow::Result<u64> {
     let answers = control::ask_each::<u64>(session, &Request::MtaConnections { mta, connections })?;
     if answers.is_empty() {
         return Err(nobody_serves());
     }
-    let mtas: u64 = answers.into_iter().sum();
+    Ok(answers.into_iter().sum())
+}
+
+fn set_connections(session: &Session, connections: Connections, mta: Option<String>) -> anyhow::Result<u8> {
+    let mtas = ask_connections(session, mta, connections)?;
     if session.json {
         print_json(&serde_json::json!({ "connections": connections, "mtas": mtas }))?;
     } else {
@@ -210,6 +239,16 @@ fn screen(s: &Status) -> Result<String, fmt::Error> {
                 .into_iter()
                 .filter_map(|(what, why)| Some(format!("\n          {what}{}", why.as_ref()?)))
                 .collect::<String>()
+        )?;
+    }
+    for refusal in s.refusals.iter().take(REFUSALS_SHOWN) {
+        let (word, job, mta) = (&refusal.outcome, &refusal.job, &refusal.mta);
+        let ago = in_s(now, refusal.at_us);
+        writeln!(
+            out,
+            "{word:<9} {}: {} (job {job}, at {mta}, {ago} ago)",
+            refusal.recipient,
+            refusal.said()
         )?;
     }
     for domain in &s.domains {

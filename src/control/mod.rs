@@ -35,6 +35,6 @@ pub use server::{Served, serve};
 pub use signals::{hangups, stop_on_signals};
 pub use socket::{Listening, Place};
 pub use status::{
-    Backlog, DomainLine, JobLine, JobsByState, MtaLine, OwnerLine, PausedLine, SpaceLine, Status,
-    is_the_breakers, state_of,
+    Backlog, DomainLine, JobLine, JobsByState, MtaLine, OwnerLine, PausedLine, PhaseLine, RefusalLine,
+    SpaceLine, Status, is_the_breakers, state_of,
 };

@@ -4,11 +4,17 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+mod lines;
+
+pub use lines::{
+    Backlog, DomainLine, JobLine, JobsByState, MtaLine, OwnerLine, PausedLine, PhaseLine, RefusalLine,
+    SpaceLine,
+};
+
 use crate::clock::{self, Micros};
 use crate::infeed::MtaState;
-use crate::pressure::per_second::PerSecond;
 use crate::pressure::window::Windows;
-use crate::runner::RunStatus;
+use crate::runner::{REFUSALS_MAX, RunStatus};
 use crate::spool::{DirSpool, JobState, JobView, Outcome, SpoolError};
 
 /// Jobs that are shown one by one, at most; the counts are of all.
@@ -35,6 +41,13 @@ pub struct Status {
     /// What holds things up, in words.
     pub note: Option<String>,
     pub mtas: Vec<MtaLine>,
+    /// What the MTAs' replies took in the last ten seconds, by MTA and phase; those that didn't occur are left
+    /// out.
+    #[serde(default)]
+    pub phases: Vec<PhaseLine>,
+    /// The last who were refused, deferred or expired, the newest first.
+    #[serde(default)]
+    pub refusals: Vec<RefusalLine>,
     /// Domains that have a rate.
     #[serde(default)]
     pub domains: Vec<DomainLine>,
@@ -47,126 +60,6 @@ pub struct Status {
     pub space: SpaceLine,
     /// Jobs that can't be read.
     pub damaged: Vec<String>,
-}
-
-/// One owner of slices.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OwnerLine {
-    /// `serve`, `drain` or `send`; `None`: it doesn't answer.
-    pub command: Option<String>,
-    /// As its lock says it.
-    pub who: String,
-    /// Of hash space.
-    pub slices: String,
-    pub uptime_s: Option<u64>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobsByState {
-    pub active: u64,
-    pub paused: u64,
-    pub cancelled: u64,
-    pub done: u64,
-}
-
-/// What waits in active jobs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Backlog {
-    /// Pending and deferred recipients.
-    pub recipients: u64,
-    /// Of them, those in chunks that are due now or in hand.
-    pub due: u64,
-    /// Of them, those that were deferred.
-    pub deferred: u64,
-    /// When the first of what isn't due yet is.
-    pub next_due_us: Option<Micros>,
-    /// Since when the longest waits of what is due.
-    pub oldest_due_us: Option<Micros>,
-}
-
-/// One MTA.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct MtaLine {
-    pub name: String,
-    pub address: String,
-    pub weight: u64,
-    /// `up`, `idle`, `connecting`, `down`, `paused` or `held`.
-    pub state: String,
-    /// The reason, where it isn't up.
-    pub why: Option<String>,
-    /// Connections that stand, and that may.
-    pub established: usize,
-    pub connections: usize,
-    /// Why so many may, where that is found by itself.
-    #[serde(default)]
-    pub connections_why: Option<String>,
-    /// Messages in its own queue, where that can be seen.
-    #[serde(default)]
-    pub queue: Option<u64>,
-    /// The same for people: how many, and from where; or why not.
-    #[serde(default)]
-    pub queue_why: Option<String>,
-    /// Messages a second that it may take at most.
-    #[serde(default)]
-    pub messages_per_second: Option<PerSecond>,
-    pub accepted: u64,
-    pub refused: u64,
-    pub deferred: u64,
-    pub in_doubt: u64,
-    pub rate_10_s: f64,
-    pub last_success_us: Option<Micros>,
-    pub last_error: Option<String>,
-}
-
-/// One domain that has a rate.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DomainLine {
-    pub domain: String,
-    pub messages_per_second: PerSecond,
-    /// Recipients in hand who wait for it.
-    pub waiting: u64,
-}
-
-/// One active job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobLine {
-    pub job: String,
-    pub recipients: u64,
-    pub accepted: u64,
-    pub refused: u64,
-    pub deferred: u64,
-    pub pending: u64,
-    /// Messages a second that it may send at most.
-    #[serde(default)]
-    pub messages_per_second: Option<PerSecond>,
-    /// It waits for that just now.
-    #[serde(default)]
-    pub waits_for_rate: bool,
-    /// The hours in which it may be sent.
-    #[serde(default)]
-    pub windows: Vec<String>,
-    /// Why nothing of it goes at this hour.
-    #[serde(default)]
-    pub waits_for_window: Option<String>,
-}
-
-/// Something that stands still, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PausedLine {
-    pub job: String,
-    pub reason: String,
-    pub since_us: Option<Micros>,
-}
-
-/// The spool's file system.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SpaceLine {
-    pub bytes_free: u64,
-    /// `None` where the file system doesn't count them.
-    pub inodes_free: Option<u64>,
-    /// What a submission leaves free.
-    pub bytes_free_min: u64,
-    pub inodes_free_min: u64,
 }
 
 impl Status {
@@ -208,6 +101,8 @@ impl Status {
             in_flight: 0,
             note: None,
             mtas: Vec::new(),
+            phases: Vec::new(),
+            refusals: Vec::new(),
             domains: Vec::new(),
             active: Vec::new(),
             paused: Vec::new(),
@@ -303,37 +198,10 @@ impl Status {
         self.rate_60_s += run.rate_60_s;
         self.in_flight += run.in_flight as u64;
         self.note = self.note.take().or_else(|| p.note.clone());
-        for mta in &run.mtas {
-            let (state, why) =
-                mta.status.as_ref().map_or(("idle", None), |s| state_of(&s.state, s.established));
-            self.mtas.push(MtaLine {
-                name: mta.name.clone(),
-                address: mta.address.clone(),
-                weight: mta.weight,
-                state: state.to_owned(),
-                why,
-                established: mta.status.as_ref().map_or(0, |s| s.established),
-                connections: mta.connections,
-                connections_why: mta.connections_why.clone(),
-                queue: mta.queue.as_ref().and_then(|queue| queue.messages),
-                queue_why: mta.queue.as_ref().map(ToString::to_string),
-                messages_per_second: mta.messages_per_second,
-                accepted: mta.accepted,
-                refused: mta.refused,
-                deferred: mta.deferred,
-                in_doubt: mta.in_doubt,
-                rate_10_s: mta.rate_10_s,
-                last_success_us: mta.status.as_ref().and_then(|s| s.last_success),
-                last_error: mta.status.as_ref().and_then(|s| s.last_error.clone()),
-            });
-        }
-        for domain in &run.domains {
-            self.domains.push(DomainLine {
-                domain: domain.domain.clone(),
-                messages_per_second: domain.messages_per_second,
-                waiting: domain.waiting,
-            });
-        }
+        self.mtas.extend(run.mtas.iter().map(MtaLine::from));
+        self.phases.extend(run.phases.iter().map(PhaseLine::from));
+        self.add_refusals(run.refusals.iter().map(RefusalLine::from));
+        self.domains.extend(run.domains.iter().map(DomainLine::from));
         for (job, _, waits) in &run.limited_jobs {
             if let Some(line) = self.active.iter_mut().find(|line| line.job == job.as_str()) {
                 line.waits_for_rate |= waits;
@@ -343,6 +211,13 @@ impl Status {
             let (job, reason) = (job.to_string(), reason.clone());
             self.left_alone.push(PausedLine { job, reason, since_us: None });
         }
+    }
+
+    /// The newest of both come first, and no more than one run tells.
+    fn add_refusals(&mut self, refusals: impl IntoIterator<Item = RefusalLine>) {
+        self.refusals.extend(refusals);
+        self.refusals.sort_by_key(|refusal| std::cmp::Reverse(refusal.at_us));
+        self.refusals.truncate(REFUSALS_MAX);
     }
 
     /// Adds what another owner of disjoint slices answered; what the spool says is the same for both.
@@ -355,6 +230,8 @@ impl Status {
         self.in_flight += other.in_flight;
         self.note = self.note.take().or(other.note);
         self.mtas.extend(other.mtas);
+        self.phases.extend(other.phases);
+        self.add_refusals(other.refusals);
         for theirs in other.domains {
             match self.domains.iter_mut().find(|ours| ours.domain == theirs.domain) {
                 Some(ours) => ours.waiting += theirs.waiting,
@@ -388,5 +265,50 @@ pub fn state_of(state: &MtaState, established: usize) -> (&'static str, Option<S
         MtaState::Down { error, .. } => ("down", Some(error.clone())),
         MtaState::Paused { said } => ("paused", Some(format!("{} {}", said.code, said.text))),
         MtaState::Held { why, .. } => ("held", Some(why.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(at_us: Micros) -> RefusalLine {
+        RefusalLine {
+            at_us,
+            job: "weekly-47".into(),
+            recipient: format!("{at_us}@d.example"),
+            outcome: "refused".into(),
+            mta: "main".into(),
+            code: 550,
+            enhanced: Some("5.1.1".into()),
+            text: "no such user".into(),
+        }
+    }
+
+    fn status() -> Status {
+        let folder = tempfile::tempdir().expect("a folder");
+        let spool = DirSpool::open(folder.path(), Default::default()).expect("a spool");
+        Status::of_spool(&spool).expect("its status")
+    }
+
+    #[test]
+    fn of_several_owners_the_newest_refusals_are_told() {
+        let (mut ours, mut theirs) = (status(), status());
+        ours.add_refusals((0..15).map(|i| refused(2 * i)));
+        theirs.add_refusals((0..15).map(|i| refused(2 * i + 1)));
+        ours.merge(theirs);
+        let told: Vec<Micros> = ours.refusals.iter().map(|refusal| refusal.at_us).collect();
+        assert_eq!(told, (10..30).rev().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_older_infeeds_status_is_read() {
+        let mut older = serde_json::to_value(status()).expect("JSON");
+        let fields = older.as_object_mut().expect("an object");
+        for new in ["refusals", "phases"] {
+            assert!(fields.remove(new).is_some(), "{new}");
+        }
+        let read: Status = serde_json::from_value(older).expect("a status");
+        assert_eq!((read.refusals.len(), read.phases.len()), (0, 0));
     }
 }

@@ -62,12 +62,18 @@ pub async fn run<W: Work>(work: Arc<W>, shared: Arc<Shared>) {
                 continue;
             }
         };
-        let mut established = connecting.established();
+        let established = connecting.established();
         shared.learned(&mut capabilities);
         shared.offered(&capabilities);
-        let dialogue = Dialogue::new(wire, work.clone(), shared.clone(), capabilities, failures > 0);
+        let dialogue = Dialogue::new(
+            wire,
+            work.clone(),
+            shared.clone(),
+            established.seat.clone(),
+            capabilities,
+            failures > 0,
+        );
         let (end, accepted) = dialogue.run(lent).await;
-        established.leaves = matches!(end, End::Surplus);
         drop(established);
         match end {
             End::Drained | End::Stopped => return,

@@ -20,7 +20,7 @@ use super::error::InfeedError;
 use super::lent::Lent;
 use super::meter::Stopwatch;
 use super::observed::Observed;
-use super::state::{Admission, Shared};
+use super::state::{Admission, Seat, Shared};
 use super::transaction::{Capabilities, Said, Stage, Work};
 use super::verdict::Context;
 use super::wire::Wire;
@@ -46,6 +46,7 @@ pub struct Dialogue<W: Work> {
     wire: Wire,
     work: Arc<W>,
     shared: Arc<Shared>,
+    seat: Arc<Seat>,
     capabilities: Capabilities,
     commands: Commands,
     /// Messages begun (MAIL accepted) on this connection.
@@ -108,6 +109,7 @@ impl<W: Work> Dialogue<W> {
         wire: Wire,
         work: Arc<W>,
         shared: Arc<Shared>,
+        seat: Arc<Seat>,
         capabilities: Capabilities,
         cautious: bool,
     ) -> Self {
@@ -115,6 +117,7 @@ impl<W: Work> Dialogue<W> {
             wire,
             work,
             shared,
+            seat,
             capabilities,
             commands: Commands::default(),
             messages: 0,
@@ -159,7 +162,7 @@ impl<W: Work> Dialogue<W> {
     /// Every reply to it was read: it is counted, and settled.
     fn answered(&mut self, lent: Lent<W>) {
         let octets = if lent.content_begun { lent.transaction().content.wire.len() } else { 0 };
-        self.stopwatch.answered(&self.shared.meter, lent.results(), octets);
+        self.seat.answered(self.stopwatch.answered(&self.shared.meter, lent.results(), octets));
         lent.settle();
     }
 
@@ -175,7 +178,7 @@ impl<W: Work> Dialogue<W> {
         if self.rotate || self.messages >= self.shared.messages_max() {
             return Step::End(End::Rotate);
         }
-        if self.shared.leaves() {
+        if self.seat.leaves() {
             return Step::End(End::Surplus);
         }
         let idle_end = Instant::now() + Duration::from_millis(self.shared.config.idle_timeout_ms);
@@ -203,7 +206,7 @@ impl<W: Work> Dialogue<W> {
         let transaction = tokio::select! {
             biased;
             // What is at hand stays there for another MTA; admission is asked for anew.
-            () = self.shared.admission_of_sessions_over(self.probing) => return Step::Idle,
+            () = self.shared.admission_of_sessions_over(&self.seat, self.probing) => return Step::Idle,
             transaction = self.work.next(&self.capabilities) => transaction,
             error = self.wire.idle_end() => return Step::End(End::Closed(error)),
             () = sleep_until(idle_end) => return Step::End(End::Idle),
@@ -230,7 +233,7 @@ impl<W: Work> Dialogue<W> {
             || self.probing
             || !self.capabilities.pipelining
             || !self.shared.may_group()
-            || self.shared.is_crowded()
+            || self.seat.leaves()
             || self.messages >= self.shared.messages_max()
         {
             return None;

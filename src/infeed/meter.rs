@@ -61,6 +61,11 @@ pub struct Meter {
 }
 
 impl Meter {
+    /// Transactions that were answered so far.
+    pub fn transactions(&self) -> u64 {
+        self.transactions.load(Relaxed)
+    }
+
     /// What was counted so far.
     pub fn totals(&self) -> Totals {
         Totals {
@@ -149,8 +154,8 @@ impl Stopwatch {
         self.lap();
     }
 
-    /// What is past was one transaction, which was answered so.
-    pub fn answered(&mut self, meter: &Meter, results: &[Option<RcptResult>], octets: usize) {
+    /// What is past was one transaction, which was answered so; gives how many were answered, of all.
+    pub fn answered(&mut self, meter: &Meter, results: &[Option<RcptResult>], octets: usize) -> u64 {
         // who is greylisted at RCPT was answered; a 4xx to all of it may be the MTA's load
         let is_answered = |r: &&Option<RcptResult>| match r {
             Some(RcptResult::Accepted { .. } | RcptResult::Refused { .. }) => true,
@@ -159,9 +164,9 @@ impl Stopwatch {
         };
         let recipients = results.iter().filter(is_answered).count();
         meter.busy_us.fetch_add(micros(self.lap()), Relaxed);
-        meter.transactions.fetch_add(1, Relaxed);
         meter.recipients.fetch_add(recipients as u64, Relaxed);
         meter.octets.fetch_add(octets as u64, Relaxed);
+        meter.transactions.fetch_add(1, Relaxed) + 1
     }
 }
 

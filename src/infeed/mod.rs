@@ -47,7 +47,7 @@ pub use config::{AuthConfig, InfeedConfig, PasswordSource, Timeouts, TlsConfig};
 pub use error::{CertificateFault, InfeedError};
 pub use observed::{Observed, Opened};
 pub use pool::{Pool, StopReport};
-pub use reply::{BadReply, Reply, parse as parse_reply, queue_id};
+pub use reply::{BadReply, Reply, enhanced_code, parse as parse_reply, queue_id};
 pub use state::{MtaState, MtaStatus};
 pub use streak::{
     RefusalStreak, STREAK_DOMAINS_MIN, STREAK_HELD_MAX, STREAK_RECIPIENTS_MIN, Streak, StreakLimits,

@@ -4,8 +4,10 @@
 //! The rules for both are in `admission`. Nothing here fails.
 
 mod admission;
+mod seat;
 
 pub use admission::{Admission, Connecting};
+pub use seat::Seat;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -21,6 +23,7 @@ use super::meter::Meter;
 use super::transaction::{Capabilities, Said};
 use super::verdict::Mta;
 use crate::clock::{Micros, now_us};
+use seat::Seats;
 
 /// How often a transaction may lose its connection before it counts as an attempt.
 pub const LOSSES_MAX: u32 = 3;
@@ -75,11 +78,10 @@ pub enum MtaState {
 
 #[derive(Default)]
 struct Inner {
-    established: usize,
     connecting: usize,
     established_peak: usize,
-    /// Of `established`, those that say goodbye because they are too many.
-    leaving: usize,
+    /// Of the sessions that stand.
+    seats: Seats,
     /// Sessions that there shall be, at most.
     target: usize,
     /// Of `connecting`, those that gave their transaction back.
@@ -104,10 +106,13 @@ struct Inner {
 }
 
 impl Inner {
-    /// Sessions that don't say goodbye. One that was cut off in its goodbye is gone, and still counts as
-    /// leaving.
+    fn established(&self) -> usize {
+        self.seats.all()
+    }
+
+    /// Sessions that are not to end because they are too many.
     fn staying(&self) -> usize {
-        self.established.saturating_sub(self.leaving)
+        self.seats.staying()
     }
 }
 
@@ -129,8 +134,6 @@ pub struct Shared {
     status: watch::Sender<MtaStatus>,
     /// Held or paused: the hot path asks this alone.
     closed: AtomicBool,
-    /// More sessions stand than shall: the hot path asks this alone.
-    crowded: AtomicBool,
     stopping: AtomicBool,
     /// `Work::next` gave `None`: whoever has no session need not open one.
     drained: AtomicBool,
@@ -168,7 +171,6 @@ impl Shared {
             inner: Mutex::new(Inner { target, ..Inner::default() }),
             status,
             closed: AtomicBool::new(false),
-            crowded: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             drained: AtomicBool::new(false),
             troubled: AtomicBool::new(false),
@@ -190,8 +192,9 @@ impl Shared {
     fn change<T>(&self, f: impl FnOnce(&mut Inner) -> T) -> T {
         let mut inner = self.lock();
         let result = f(&mut inner);
+        let target = inner.target;
+        inner.seats.fit(target);
         self.closed.store(inner.paused.is_some() || inner.hold.is_some(), Relaxed);
-        self.crowded.store(inner.staying() > inner.target, Relaxed);
         self.troubled.store(inner.strains > 0 || !inner.losses.is_empty() || inner.hold.is_some(), Relaxed);
         let status = self.snapshot(&inner);
         // Still locked, so that an older snapshot never overwrites a newer one.
@@ -206,7 +209,7 @@ impl Shared {
             Inner { hold: Some(hold), .. } if !hold.resumed => {
                 MtaState::Held { until: hold.until_us, why: hold.why.clone() }
             }
-            Inner { established: 1.., .. } => MtaState::Up,
+            inner if inner.established() > 0 => MtaState::Up,
             Inner { down: Some((since, error)), .. } => {
                 MtaState::Down { since: *since, error: error.clone() }
             }
@@ -215,7 +218,7 @@ impl Shared {
         let last_success = self.last_success.load(Relaxed);
         MtaStatus {
             state,
-            established: inner.established,
+            established: inner.established(),
             connecting: inner.connecting,
             connections_total: inner.connections_total,
             infeeds: inner.infeeds,
@@ -290,26 +293,12 @@ impl Shared {
         });
     }
 
-    /// So many sessions from now on: those beyond end after their transaction, or others connect.
+    /// So many sessions from now on: those beyond end after their transaction (which ones: [`Seat`]), or
+    /// others connect.
     pub fn set_target(&self, target: usize) {
         if self.lock().target != target {
             self.change(|inner| inner.target = target);
         }
-    }
-
-    /// There are more sessions than shall be.
-    pub fn is_crowded(&self) -> bool {
-        self.crowded.load(Relaxed)
-    }
-
-    /// Whether the session that asks, which has nothing in flight, is one too many. If so it ends.
-    pub fn leaves(&self) -> bool {
-        self.is_crowded()
-            && self.change(|inner| {
-                let leaves = inner.staying() > inner.target;
-                inner.leaving += usize::from(leaves);
-                leaves
-            })
     }
 
     pub fn infeed_begins(&self) {
@@ -371,12 +360,12 @@ impl Shared {
             Mta::Fine | Mta::BackOff => (),
             Mta::CapConnections => self.change(|inner| {
                 // Without a session there is nothing to cap at: the failed connect backs off.
-                if inner.established > 0 {
-                    inner.cap = Some((inner.established, now + self.config.connect_hold()));
+                if inner.established() > 0 {
+                    inner.cap = Some((inner.established(), now + self.config.connect_hold()));
                 }
             }),
             Mta::HoldConnects => self.change(|inner| {
-                if inner.established > 0 {
+                if inner.established() > 0 {
                     inner.connect_not_before = Some(now + self.config.connect_hold());
                 }
             }),

@@ -63,6 +63,19 @@ impl Histogram {
         let cumulative = cumulative.collect();
         Read { cumulative, sum: self.sum.load(Relaxed) as f64 / 1e6 }
     }
+
+    /// What a part `q` (0 to 1) of these counts doesn't exceed, in the metric's unit; `counts` is the growth of
+    /// [`Read::cumulative`]. Within a bucket values are taken to lie evenly; beyond the last bound, at it.
+    /// `None`: there are none.
+    pub(super) fn quantile(&self, counts: &[u64], q: f64) -> Option<f64> {
+        let all = counts.last().copied().filter(|n| *n > 0)?;
+        let rank = (q * all as f64).max(f64::MIN_POSITIVE);
+        let at = counts.partition_point(|count| (*count as f64) < rank);
+        let bound = |at: usize| self.bounds[at.min(self.bounds.len() - 1)] as f64 / 1e6;
+        let (below, low) = at.checked_sub(1).map_or((0, 0.0), |at| (counts[at], bound(at)));
+        let within = counts.get(at).copied().unwrap_or(all).saturating_sub(below).max(1);
+        Some(low + (bound(at) - low) * (rank - below as f64) / within as f64)
+    }
 }
 
 #[cfg(test)]
@@ -80,6 +93,32 @@ mod tests {
         assert_eq!(read.cumulative[..3], [1, 2, 3], "1, 2 and 5");
         assert_eq!(read.cumulative[read.cumulative.len() - 2..], [4, 5], "1,000 and beyond");
         assert_eq!(read.sum, 2_007.0);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_quantile_lies_in_the_bucket_of_the_value_that_has_that_rank(
+            mut values in proptest::collection::vec(1_u64..100_000_000, 1..200),
+            q in 0.0..=1.0_f64,
+        ) {
+            let histogram = Histogram::of(&JOURNAL_SYNC);
+            values.iter().for_each(|us| histogram.observe(Duration::from_micros(*us)));
+            values.sort_unstable();
+            let rank = ((q * values.len() as f64).ceil() as usize).clamp(1, values.len());
+            let value = values[rank - 1];
+            let at = histogram.bounds.partition_point(|bound| *bound < value);
+            let low = at.checked_sub(1).map_or(0, |at| histogram.bounds[at]) as f64 / 1e6;
+            let high = histogram.bounds[at.min(histogram.bounds.len() - 1)] as f64 / 1e6;
+            let found = histogram.quantile(&histogram.read().cumulative, q);
+            let is_within = found.is_some_and(|found| (low - 1e-9..=high + 1e-9).contains(&found));
+            proptest::prop_assert!(is_within, "{found:?} for {value}");
+        }
+    }
+
+    #[test]
+    fn of_nothing_there_is_no_quantile() {
+        let histogram = Histogram::of(&JOURNAL_SYNC);
+        assert_eq!(histogram.quantile(&histogram.read().cumulative, 0.5), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `catalogue` | every metric: name, kind, unit, labels, help; docs/metrics.md is made of it |
 //! | `histogram` | a histogram of plain atomics |
+//! | `lately` | what the phases took in the last seconds, for `status` |
 //! | `recorder` | what a run counts on its hot path, by MTA and job |
 //! | `text` | the exposition format; nothing undeclared gets into it |
 //! | `run`, `sink`, `process` | the numbers of a run, of the sink, of the process, as that text |
@@ -24,6 +25,7 @@ mod docs;
 mod exporter;
 mod histogram;
 mod http;
+mod lately;
 mod process;
 mod recorder;
 mod run;
@@ -36,4 +38,5 @@ pub use docs::markdown;
 pub use exporter::{Exporter, RunSource};
 pub use histogram::Histogram;
 pub use http::{MetricsError, Server};
+pub use lately::{Lately, PhaseLately};
 pub use recorder::{JOB_SERIES_MAX, JobSeries, MTA_SERIES_MAX, MtaSeries, Recorder};

@@ -256,6 +256,16 @@ impl MtaSeries {
         self.taken.load(Relaxed).saturating_sub(settled)
     }
 
+    /// What each phase took, by the name that it has in metrics and status.
+    pub(super) fn phases(&self) -> [(&'static str, &Histogram); 4] {
+        [
+            ("connect", &self.connect),
+            ("greeting", &self.greeting),
+            ("envelope", &self.envelope),
+            ("content", &self.content),
+        ]
+    }
+
     /// Each code that was seen, with how often.
     pub(super) fn each_code(&self, mut each: impl FnMut(usize, u64)) {
         for (at, count) in self.codes.iter().enumerate() {

@@ -49,12 +49,7 @@ pub(super) fn write_counts(text: &mut Text, recorder: &Recorder) {
     real().for_each(|mta| lost.sample(&[&mta.name], mta.lost.load(Relaxed)));
     let mut phases = text.family(&c::PHASE);
     for mta in real() {
-        for (phase, histogram) in [
-            ("connect", &mta.connect),
-            ("greeting", &mta.greeting),
-            ("envelope", &mta.envelope),
-            ("content", &mta.content),
-        ] {
+        for (phase, histogram) in mta.phases() {
             phases.histogram(&[&mta.name, phase], histogram);
         }
     }

@@ -4,9 +4,10 @@ use std::fmt;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{DomainRates, MtaConfig, ProgressSnapshot, RetryPolicy};
+use super::{DomainRates, MtaConfig, ProgressSnapshot, Refusal, RetryPolicy};
 use crate::config::Connections;
 use crate::infeed::{MtaStatus, StreakLimits};
+use crate::metrics::PhaseLately;
 use crate::pressure::law::{Cuts, Totals};
 use crate::pressure::per_second::PerSecond;
 use crate::pressure::queue::Reading;
@@ -178,6 +179,10 @@ pub struct RunStatus {
     pub waits_for_rate: bool,
     /// Why the journal can't be written, while it can't.
     pub journal_error: Option<String>,
+    /// The last who were not accepted, the newest first.
+    pub refusals: Vec<Refusal>,
+    /// What the MTAs' replies took lately.
+    pub phases: Vec<PhaseLately>,
 }
 
 /// A domain that has a rate.
@@ -211,6 +216,8 @@ pub struct MtaRunStatus {
     pub address: String,
     pub weight: u64,
     pub sink: bool,
+    /// What somebody wants of their number.
+    pub asked: Connections,
     /// Infeeds that it may have now.
     pub connections: usize,
     /// Why so many, where that is found by itself.

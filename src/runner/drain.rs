@@ -13,6 +13,7 @@ use super::slot::Slots;
 use super::supply::{JobStop, State, Supply};
 use super::{DomainRates, DrainConfig, DrainReport, Ended, JobUnderWay, Progress, RunnerError};
 use crate::clock;
+use crate::metrics::Lately;
 use crate::spool::{Owner, Spool};
 
 /// How often the MTAs' state and the journal's are judged.
@@ -81,6 +82,7 @@ pub async fn drain_owned<O: Owner>(
         journal_bad: None,
         looked: begun,
         rate: Rate::default(),
+        lately: Lately::default(),
     };
     let ended = run.until_ended(&mut feeder, stop).await;
     // it holds the supply until it is gone
@@ -145,6 +147,7 @@ struct Run<'a, O: Owner> {
     journal_bad: Option<Instant>,
     looked: Instant,
     rate: Rate,
+    lately: Lately,
 }
 
 impl<O: Owner> Run<'_, O> {
@@ -202,6 +205,7 @@ impl<O: Owner> Run<'_, O> {
     fn judge(&mut self) -> Option<Ended> {
         let now = Instant::now();
         self.rate.read(now, self.progress.snapshot().accepted);
+        self.lately.read(now, &self.progress.recorder);
         let (standstill, kept_waiting) = {
             let mut state = self.supply.lock();
             if state.shut_windows() {
@@ -334,6 +338,8 @@ impl<O: Owner> Run<'_, O> {
             limited_jobs,
             waits_for_rate,
             journal_error,
+            refusals: self.progress.refusals.latest(),
+            phases: self.lately.phases(now),
         }
     }
 }

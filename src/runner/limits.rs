@@ -27,6 +27,8 @@ pub type DomainRates = BTreeMap<String, PerSecond>;
 pub(super) struct Limits {
     begun: Instant,
     domains: FxHashMap<DomainKey, DomainLimit>,
+    /// Those of jobs of which nothing is in hand, while their next message may not go yet.
+    jobs: FxHashMap<JobId, Limiter>,
     /// Some MTA has a limit.
     pub any_mta: bool,
     /// When the timer goes off.
@@ -42,7 +44,13 @@ struct DomainLimit {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { begun: Instant::now(), domains: FxHashMap::default(), any_mta: false, armed: None }
+        Self {
+            begun: Instant::now(),
+            domains: FxHashMap::default(),
+            jobs: FxHashMap::default(),
+            any_mta: false,
+            armed: None,
+        }
     }
 }
 
@@ -105,6 +113,24 @@ impl Limits {
         let takes = (transactions as f64 / rate * SECOND_US as f64) as Micros;
         limit.through_us = begins.saturating_add(takes);
         begins
+    }
+
+    /// Nothing of a job is in hand now: what went of it counts for what comes of it next, in a chunk that
+    /// is due later or after a pause.
+    pub fn keep(&mut self, job: &JobId, mut limiter: Limiter) {
+        let now = self.now();
+        self.jobs.retain(|_, kept| kept.may(now).is_err());
+        if limiter.may(now).is_err() {
+            self.jobs.insert(job.clone(), limiter);
+        }
+    }
+
+    /// The limit of a job that is taken in hand.
+    pub fn of_job(&mut self, job: &JobId, rate: Option<PerSecond>) -> Limiter {
+        let now = self.now();
+        let mut limiter = self.jobs.remove(job).unwrap_or_default();
+        limiter.set_rate(rate, now);
+        limiter
     }
 
     /// Each domain with its limit, by name.
@@ -311,5 +337,28 @@ impl<O: Owner> Supply<O> {
                 Some(at) => drop(tokio::time::timeout_at(at.into(), changed).await),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_comes_back_in_hand_has_no_message_free() {
+        let (mut limits, job) = (Limits::default(), "weekly".parse::<JobId>().expect("a name"));
+        let slow = PerSecond::new(0.01);
+        let mut limiter = limits.of_job(&job, slow);
+        let now = limits.now();
+        assert_eq!(limiter.may(now), Ok(()));
+        limiter.take(now);
+        limits.keep(&job, limiter);
+        let mut again = limits.of_job(&job, slow);
+        assert!(again.may(limits.now()).is_err());
+        // a limit that is lifted meanwhile is lifted; and nothing is kept of whoever owes nothing
+        limits.keep(&job, again);
+        assert_eq!(limits.of_job(&job, None).may(limits.now()), Ok(()));
+        limits.keep(&job, Limiter::new(slow));
+        assert!(limits.jobs.is_empty());
     }
 }

@@ -17,6 +17,7 @@
 //! | `pick` | who is next: a job, and recipients of it |
 //! | `supply` | the chunks in hand: composes transactions |
 //! | `settle` | what a result means for the recipient, the job and the chunk |
+//! | `refusals` | the last who were not accepted, and why, for `status` |
 //! | `hand` | one chunk in hand |
 //! | `line`, `mixing`, `room` | pure: jobs in turn; domains mixed; how much is in hand |
 //! | `limits` | who waits for a rate, and the one timer that wakes |
@@ -48,6 +49,7 @@ mod mtas;
 mod pack;
 mod pick;
 mod rate;
+mod refusals;
 mod retry;
 mod room;
 mod settle;
@@ -63,6 +65,7 @@ pub use command::{
 pub use drain::{drain, drain_owned};
 pub use limits::DomainRates;
 pub use mtas::MtaConfig;
+pub use refusals::{REFUSALS_MAX, Refusal, Refusals};
 pub use retry::RetryPolicy;
 pub use room::{FIRST_HANDS_MAX, HANDS_BYTES_MAX, HANDS_MAX, HANDS_PER_JOB_MAX};
 
@@ -176,6 +179,8 @@ pub enum RunnerError {
 pub struct Progress {
     /// The same by job and MTA, and whatever else is counted for the metrics.
     pub recorder: Recorder,
+    /// The last who were not accepted.
+    pub refusals: Refusals,
     by_outcome: [AtomicU64; 9],
     connections: AtomicUsize,
     note: Mutex<Option<String>>,

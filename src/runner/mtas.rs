@@ -272,9 +272,10 @@ impl Turn {
         Self { mta, taken: 0.0, asked: None, limiter, pace: None, waits: false, wake_at: None }
     }
 
-    /// Parts are counted anew, rates are not; a pace is found anew.
+    /// Parts are counted anew, rates are not; the pace of one whose settings changed is found anew.
     pub fn succeeded_by(self, mta: Arc<Mta>) -> Self {
-        Self { mta, taken: 0.0, asked: None, pace: None, ..self }
+        let pace = self.pace.filter(|_| Arc::ptr_eq(&self.mta, &mta));
+        Self { mta, taken: 0.0, asked: None, pace, ..self }
     }
 
     /// Its part is counted from here on.
@@ -390,6 +391,23 @@ mod tests {
             }))
         };
         weights.iter().enumerate().map(mta).collect()
+    }
+
+    #[test]
+    fn a_reload_lifts_the_pace_of_an_mta_that_changed_and_of_no_other() {
+        let mut both = turns(&[1, 1]);
+        let (other, mut turn) = (both.remove(1).mta, both.remove(0));
+        [&turn.mta, &other].map(|mta| mta.set_rate(PerSecond::new(50.0)));
+        turn.pace = PerSecond::new(2.0);
+        let same = turn.mta.clone();
+        let mut limit_after = |mta| {
+            let before = std::mem::replace(&mut turn, Turn::new(other.clone()));
+            turn = before.succeeded_by(mta);
+            turn.apply_limit(Moment(0));
+            turn.limiter.rate()
+        };
+        assert_eq!(limit_after(same), PerSecond::new(2.0), "whoever found it has found no other");
+        assert_eq!(limit_after(other.clone()), PerSecond::new(50.0));
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::refusals::{Refusal, is_told};
 use super::retry::RetryPolicy;
 use super::supply::{JobRun, JobStop, State, Supply, of_token};
 use crate::clock::{self, Micros};
 use crate::infeed::{JobFault, RcptResult, Said, Settlement, Streak};
 use crate::metrics::{JobSeries, MtaSeries};
-use crate::spool::{Chunk, OnDoubt, Outcome, Owner, Settled};
+use crate::spool::{Chunk, JobId, OnDoubt, Outcome, Owner, Settled};
 
 /// A refusal that is provisional.
 pub(super) struct HeldRefusal {
@@ -42,7 +43,7 @@ impl<O: Owner> Supply<O> {
         assert_eq!(results.len(), transaction.recipients.len(), "a result for each recipient");
         let (handle, _) = of_token(transaction.recipients[0].token);
         let mut landing = Landing::default();
-        let series = {
+        let (series, told) = {
             let mut state = self.lock();
             let retry = state.retry;
             let State { hands, jobs, moment, .. } = &mut *state;
@@ -103,9 +104,13 @@ impl<O: Owner> Supply<O> {
                     }
                 }
             }
+            let mut told = None;
             for (_, settled) in &landing.record {
                 job.counts.accepted += u64::from(settled.outcome == Outcome::Accepted);
                 job.counts.deferred += u64::from(settled.outcome == Outcome::Deferred);
+                if is_told(settled.outcome) {
+                    told.get_or_insert_with(|| (hand.job.clone(), hand.chunk.clone()));
+                }
             }
             if let Some(fault) = job_fault
                 && !job.accept_refusals
@@ -113,8 +118,13 @@ impl<O: Owner> Supply<O> {
             {
                 trip(job, fault_text(&fault));
             }
-            job.series.clone()
+            (job.series.clone(), told)
         };
+        if let Some((job, chunk)) = told {
+            self.progress
+                .refusals
+                .note(landing.record.iter(), |(index, settled)| refusal(&job, &chunk, mta, *index, settled));
+        }
         self.land(handle, landing, &series, mta);
     }
 
@@ -155,6 +165,10 @@ impl<O: Owner> Supply<O> {
 
     /// Refusals that were held are final.
     pub(super) fn refusals_final(&self, held: Vec<HeldRefusal>) {
+        self.progress.refusals.note(held.iter(), |held| {
+            let (job, chunk) = self.lock().chunk_of(held.handle);
+            refusal(&job, &chunk, &held.mta, held.index, &held.outcome)
+        });
         for HeldRefusal { handle, index, outcome, series, mta, .. } in held {
             self.progress.count(&series, Some(&mta), outcome.outcome, 1);
             self.owner.record(handle, vec![(index, outcome)]);
@@ -209,6 +223,12 @@ fn deferred(retry: RetryPolicy, previous: &Previous, now: Micros, said: Said) ->
         }
         None => previous.settled(Outcome::Expired, now, said),
     }
+}
+
+/// Somebody who was not accepted, for people to see; `None`: of that outcome they needn't.
+fn refusal(job: &JobId, chunk: &Chunk, mta: &MtaSeries, index: u16, settled: &Settled) -> Option<Refusal> {
+    let address = || chunk.address(usize::from(index)).unwrap_or_default();
+    is_told(settled.outcome).then(|| Refusal::new(job, &mta.name, address(), settled))
 }
 
 /// The job is handed out no more; what was refused provisionally stays pending.

@@ -265,6 +265,7 @@ impl<O: Owner> Slots<O> {
                 address: slot.config.infeed.address.clone(),
                 weight: slot.mta.weight(),
                 sink: slot.mta.sink,
+                asked: slot.steering.asked(),
                 connections: slot.steering.connections(),
                 connections_why: slot.steering.why(),
                 queue: slot.steering.queue(),

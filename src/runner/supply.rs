@@ -301,6 +301,12 @@ impl State {
         run.or_else(|| self.met.get(job).copied()).unwrap_or_default()
     }
 
+    /// A chunk in hand, and whose it is.
+    pub fn chunk_of(&self, handle: u32) -> (JobId, Arc<Chunk>) {
+        let Some(hand) = self.hands.get(&handle) else { panic!("chunk {handle} is not in hand") };
+        (hand.job.clone(), hand.chunk.clone())
+    }
+
     /// Where the outcomes of a chunk in hand are counted.
     pub fn series_of(&self, handle: u32) -> Arc<JobSeries> {
         let job = self.hands.get(&handle).and_then(|hand| self.jobs.get(&hand.job));

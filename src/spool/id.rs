@@ -1,5 +1,6 @@
 //! Names in the spool: a job's id, a chunk's name, an outcome.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -198,8 +199,12 @@ impl Outcome {
     }
 }
 
+/// What JSON calls [`Counts::possible_repeats`].
+const POSSIBLE_REPEATS: &str = "possible_repeats";
+
 /// Recipients by outcome; they always sum to the job's recipients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(from = "BTreeMap<String, u64>", into = "BTreeMap<String, u64>")]
 pub struct Counts {
     by_outcome: [u64; 9],
     /// Of all of them, those marked: may have been sent twice.
@@ -238,9 +243,35 @@ impl Counts {
     }
 }
 
+/// In JSON each of them by its name.
+impl From<Counts> for BTreeMap<String, u64> {
+    fn from(counts: Counts) -> Self {
+        let named = Outcome::ALL.into_iter().map(|outcome| (outcome.as_str(), counts.of(outcome)));
+        let all = named.chain([(POSSIBLE_REPEATS, counts.possible_repeats)]);
+        all.map(|(name, n)| (name.to_owned(), n)).collect()
+    }
+}
+
+impl From<BTreeMap<String, u64>> for Counts {
+    fn from(named: BTreeMap<String, u64>) -> Self {
+        let of = |name: &str| named.get(name).copied().unwrap_or_default();
+        let by_outcome = Outcome::ALL.map(|outcome| of(outcome.as_str()));
+        Self { by_outcome, possible_repeats: of(POSSIBLE_REPEATS) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_are_named_in_json_and_come_back_from_it() {
+        let mut counts = Counts { possible_repeats: 3, ..Counts::default() };
+        Outcome::ALL.into_iter().enumerate().for_each(|(i, outcome)| counts.add(outcome, i as u64 + 7));
+        let json = serde_json::to_value(counts).expect("JSON");
+        assert_eq!((&json["accepted"], &json["in_doubt"]), (&9.into(), &15.into()), "{json}");
+        assert_eq!(serde_json::from_value::<Counts>(json).expect("counts"), counts);
+    }
 
     #[test]
     fn a_chunk_name_survives_the_round_trip_and_sorts_by_due_time() {

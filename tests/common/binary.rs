@@ -122,6 +122,13 @@ impl Infeed {
         self.spawn().wait(deadline)
     }
 
+    /// Starts it with this terminal as its standard input, output and error.
+    pub fn spawn_on(mut self, terminal: &std::os::fd::OwnedFd) -> Running {
+        let end = || Stdio::from(terminal.try_clone().expect("another end of the terminal"));
+        let child = self.command.stdin(end()).stdout(end()).stderr(end()).spawn().expect("infeed starts");
+        Running { child, stdout: None, stderr: None, home: self.home }
+    }
+
     /// Starts it.
     pub fn spawn(mut self) -> Running {
         let mut child = self
@@ -184,14 +191,14 @@ impl Running {
         self.child.try_wait().expect("infeed is our child")
     }
 
-    /// Waits for its end.
+    /// Waits for its end. What was said on a terminal isn't in it.
     ///
     /// # Panics
     /// When it hasn't come by the deadline; infeed is killed then.
     pub fn wait(mut self, deadline: Duration) -> Run {
         let status = wait_for("end of infeed", deadline, || self.try_wait());
         let text = |reader: Option<Reader>| {
-            let octets = reader.expect("read once").join().expect("the reader ends");
+            let octets = reader.map(|reader| reader.join().expect("the reader ends")).unwrap_or_default();
             String::from_utf8_lossy(&octets).into_owned()
         };
         Run { code: status.code(), stdout: text(self.stdout.take()), stderr: text(self.stderr.take()) }

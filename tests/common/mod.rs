@@ -19,4 +19,5 @@ pub mod sasl;
 pub mod seed;
 pub mod sink;
 pub mod tally;
+pub mod terminal;
 pub mod wait;

@@ -52,6 +52,8 @@ pub struct Run {
     pub measuring_error: f64,
     /// The whole MTA is faster or slower by up to this share, another each 300 ms.
     pub sway: f64,
+    /// This share of messages is answered a second late, as Postfix's in_flow_delay does it.
+    pub held_up: f64,
 }
 
 impl Run {
@@ -68,6 +70,7 @@ impl Run {
             supply_per_s: None,
             measuring_error: 0.0,
             sway: 0.0,
+            held_up: 0.0,
         }
     }
 }
@@ -124,6 +127,8 @@ struct Engine {
     law: Option<Law>,
     decision: Decision,
     slots: Vec<Slot>,
+    /// By slot: how many transactions had been answered when its own was last; and whether it is to end.
+    seats: Vec<(u64, bool)>,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     sequence: u64,
     totals: Totals,
@@ -155,6 +160,7 @@ pub fn simulate(run: Run) -> Trace {
         law,
         decision,
         slots: Vec::new(),
+        seats: Vec::new(),
         events: BinaryHeap::new(),
         sequence: 0,
         totals: Totals::default(),
@@ -171,6 +177,7 @@ pub fn simulate(run: Run) -> Trace {
         run,
     };
     engine.mta.sway = engine.run.sway;
+    engine.mta.held_up = engine.run.held_up;
     engine.go();
     engine.trace
 }
@@ -211,6 +218,9 @@ impl Engine {
                     let Slot::Connecting { since_us } = self.slots[slot] else { continue };
                     self.connecting -= 1;
                     self.established += 1;
+                    self.seats[slot] = (self.totals.transactions, false);
+                    self.slots[slot] = Slot::Waiting { since_us: now };
+                    self.fit();
                     self.reconnect_us = RECONNECT_US.0;
                     if now - since_us > 1_000_000 {
                         self.mark(Mark::ConnectSlow);
@@ -273,6 +283,7 @@ impl Engine {
             held: self.established == 0 || self.storage_hold.is_some(),
         });
         let why = law.why();
+        self.fit();
         if self.trace.whys.last().is_none_or(|(_, last)| *last != why) {
             self.trace.whys.push((now as f64 / 1e6, why));
         }
@@ -280,15 +291,41 @@ impl Engine {
             if let Slot::Waiting { since_us } = self.slots[slot] {
                 self.totals.idle_us += now.saturating_sub(since_us);
                 self.slots[slot] = Slot::Waiting { since_us: now.max(since_us) };
-                if self.established > self.decision.connections {
+                if self.seats[slot].1 {
                     self.close(slot);
                 }
             }
         }
     }
 
+    fn stands(&self, slot: usize) -> bool {
+        !matches!(self.slots[slot], Slot::Free | Slot::Connecting { .. })
+    }
+
+    fn staying(&self) -> usize {
+        (0..self.slots.len()).filter(|&slot| self.stands(slot) && !self.seats[slot].1).count()
+    }
+
+    /// Chooses who is to end, as the pool does.
+    fn fit(&mut self) {
+        let of = |engine: &Self, leaves: bool| -> Vec<usize> {
+            let all = 0..engine.slots.len();
+            all.filter(|&slot| engine.stands(slot) && engine.seats[slot].1 == leaves).collect()
+        };
+        while self.staying() > self.decision.connections {
+            let oldest = of(self, false).into_iter().min_by_key(|&slot| self.seats[slot].0);
+            let Some(slot) = oldest else { return };
+            self.seats[slot].1 = true;
+        }
+        while self.staying() < self.decision.connections {
+            let newest = of(self, true).into_iter().max_by_key(|&slot| self.seats[slot].0);
+            let Some(slot) = newest else { return };
+            self.seats[slot].1 = false;
+        }
+    }
+
     fn connect(&mut self, now: u64) {
-        while self.established + self.connecting < self.decision.connections
+        while self.staying() + self.connecting < self.decision.connections
             && self.connecting < CONNECTS_AT_ONCE
             && now >= self.connect_from_us
             && (self.connecting == 0 || self.reconnect_us == RECONNECT_US.0)
@@ -296,6 +333,7 @@ impl Engine {
             let slot = self.slots.iter().position(|s| *s == Slot::Free).unwrap_or(self.slots.len());
             if slot == self.slots.len() {
                 self.slots.push(Slot::Free);
+                self.seats.push((0, false));
             }
             self.slots[slot] = Slot::Connecting { since_us: now };
             self.connecting += 1;
@@ -309,7 +347,7 @@ impl Engine {
 
     /// The session asks for work.
     fn offer(&mut self, slot: usize, now: u64) {
-        if self.established > self.decision.connections {
+        if self.seats[slot].1 {
             return self.close(slot);
         }
         if self.storage_hold.is_some() {
@@ -375,6 +413,7 @@ impl Engine {
             self.totals.recipients += u64::from(answered);
             self.totals.octets += octets;
             self.totals.busy_us += now - since_us;
+            self.seats[slot].0 = self.totals.transactions;
         }
         if self.storage_hold.take().is_some() {
             for held in 0..self.slots.len() {
@@ -390,6 +429,7 @@ impl Engine {
         self.slots[slot] = Slot::Free;
         self.established -= 1;
         self.mta.open -= 1;
+        self.fit();
     }
 
     fn mark(&mut self, mark: Mark) {

@@ -41,6 +41,8 @@ pub struct Mta {
     rng: fastrand::Rng,
     /// The whole MTA is faster or slower by up to this share, another each 300 ms.
     pub sway: f64,
+    /// This share of messages is answered a second late, whatever else goes on.
+    pub held_up: f64,
     swayed: (u64, f64),
 }
 
@@ -60,6 +62,7 @@ impl Mta {
             left: 0.0,
             rng: fastrand::Rng::with_seed(seed),
             sway: 0.0,
+            held_up: 0.0,
             swayed: (0, 1.0),
         };
         mta.advance(0);
@@ -131,7 +134,8 @@ impl Mta {
             self.swayed = (now_us + 300_000, 1.0 + self.sway * (2.0 * self.rng.f64() - 1.0));
         }
         let us = self.service.us(self.open, octets, || self.rng.f64());
-        (us as f64 * self.swayed.1) as u64
+        let held_up = self.held_up > 0.0 && self.rng.f64() < self.held_up;
+        (us as f64 * self.swayed.1) as u64 + if held_up { SLOW_RCPT_US } else { 0 }
     }
 
     /// The dot's reply: the message is in the queue, or not.

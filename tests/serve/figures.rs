@@ -52,8 +52,23 @@ fn status_jobs_and_the_ledger_have_the_same_numbers() {
         (&status["paused"][0]["job"], &status["paused"][0]["reason"]),
         (&paused.into(), &"wrong footer".into())
     );
-    assert_eq!((&status["active"][0]["job"], &status["active"][0]["deferred"]), (&mixed.into(), &10.into()));
+    assert_eq!(
+        (&status["active"][0]["job"], &status["active"][0]["deferred"]),
+        (&mixed.clone().into(), &10.into())
+    );
+    let refusals = status["refusals"].as_array().expect("a list of refusals");
+    assert_eq!(refusals.len(), 20, "{status}");
+    assert!(refusals.is_sorted_by_key(|line| std::cmp::Reverse(line["at_us"].as_u64())), "{status}");
+    let told = refusals.iter().find(|line| line["outcome"] == "refused").expect("a refusal").clone();
+    assert_eq!(
+        (&told["code"], &told["job"], &told["mta"]),
+        (&550.into(), &mixed.into(), &sink.address().into())
+    );
+    assert!(told["recipient"].as_str().is_some_and(|who| who.starts_with("refuse-550.")), "{told}");
+    assert!(told["enhanced"].as_str().is_some_and(|code| code.starts_with("5.")), "{told}");
+    assert!(told["text"].as_str().is_some_and(|text| !text.starts_with("5.")), "{told}");
     let screen = desk.infeed(&["status"]).run().expect_code(0).stdout;
+    assert!(screen.contains("\nrefused   ") || screen.contains("\ndeferred  "), "{screen}");
     assert!(screen.contains("wrong footer") && screen.contains("10 refused"), "{screen}");
     daemon.stop();
 }

@@ -25,14 +25,15 @@ fn a_number_set_by_hand_is_in_force_at_once_until_a_reload_and_auto_says_why() {
         wait_until("that number", DEADLINE, || mta(&desk)["established"] == number);
         let now = mta(&desk);
         assert_eq!(
-            (&now["connections"], &now["connections_why"]),
-            (&number.into(), &serde_json::Value::Null)
+            (&now["connections"], &now["target"], &now["connections_why"]),
+            (&number.into(), &"fixed".into(), &serde_json::Value::Null)
         );
     }
     desk.infeed(&["mta", "connections", "9", "no-such"]).run().expect_code(64);
     desk.infeed(&["mta", "connections", "0"]).run().expect_code(64);
     desk.infeed(&["reload"]).run().expect_code(0);
     wait_until("auto again", DEADLINE, || mta(&desk)["connections_why"].is_string());
+    assert_eq!(mta(&desk)["target"], "auto");
     let screen = desk.infeed(&["status"]).run().expect_code(0).stdout;
     assert!(screen.contains("\n          N is "), "{screen}");
     desk.infeed(&["mta", "connections", "30"]).run().expect_code(0);

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::time::Instant;
 
-use super::{Inner, Shared};
+use super::{Inner, Seat, Shared};
 use crate::clock::now_us;
 use crate::infeed::transaction::Said;
 use crate::infeed::verdict::Mta;
@@ -65,7 +65,7 @@ impl Shared {
         }
         if let Some(hold) = &inner.hold {
             // A session that stands will probe; without one, somebody must connect for it.
-            if inner.established + inner.connecting > 0 {
+            if inner.established() + inner.connecting > 0 {
                 return Wait::Change;
             }
             if now < hold.until {
@@ -76,14 +76,14 @@ impl Shared {
             return Wait::Until(until);
         }
         if let Some((sessions_max, until)) = inner.cap.filter(|(_, until)| now < *until)
-            && inner.established + inner.connecting >= sessions_max
+            && inner.established() + inner.connecting >= sessions_max
         {
             return Wait::Until(until);
         }
         if inner.staying() + inner.connecting >= inner.target {
             return Wait::Change;
         }
-        let singly = inner.established == 0 || inner.connects_singly;
+        let singly = inner.established() == 0 || inner.connects_singly;
         if inner.connecting >= if singly { 1 } else { CONNECTS_MAX } {
             return Wait::Change;
         }
@@ -100,15 +100,14 @@ impl Shared {
                 || inner
                     .hold
                     .as_ref()
-                    .is_some_and(|hold| inner.established > 0 || Instant::now() < hold.until)
+                    .is_some_and(|hold| inner.established() > 0 || Instant::now() < hold.until)
         })
         .await;
     }
 
     /// Resolves when a session that waits for a transaction may begin none any more.
-    pub async fn admission_of_sessions_over(&self, probing: bool) {
-        let over =
-            |shared: &Self| shared.is_stopping() || !probing && !shared.may_ask() || shared.is_crowded();
+    pub async fn admission_of_sessions_over(&self, seat: &Seat, probing: bool) {
+        let over = |shared: &Self| shared.is_stopping() || !probing && !shared.may_ask() || seat.leaves();
         self.until(over).await;
     }
 
@@ -210,17 +209,19 @@ impl Connecting {
 
     pub fn established(mut self) -> Established {
         self.settled = true;
-        self.shared.change(|inner| {
+        let answered = self.shared.meter.transactions();
+        let seat = self.shared.change(|inner| {
             inner.connecting -= 1;
             inner.empty_handed -= usize::from(self.empty_handed);
-            inner.established += 1;
-            inner.established_peak = inner.established_peak.max(inner.established);
+            let seat = inner.seats.take(answered);
+            inner.established_peak = inner.established_peak.max(inner.established());
             inner.connects_singly = false;
             inner.connections_total += 1;
             inner.connect_failures = 0;
             inner.down = None;
+            seat
         });
-        Established { shared: self.shared.clone(), leaves: false }
+        Established { shared: self.shared.clone(), seat }
     }
 
     /// No session came of it. With live sessions elsewhere `mta` alone says what follows; without,
@@ -235,7 +236,7 @@ impl Connecting {
             inner.connect_failures = inner.connect_failures.saturating_add(1);
             let delay = self.shared.config.reconnect_delay(inner.connect_failures);
             inner.connect_not_before = Some(Instant::now() + delay);
-            if inner.established == 0 {
+            if inner.established() == 0 {
                 inner.down.get_or_insert((now_us(), String::new())).1 = error;
             }
         });
@@ -257,16 +258,12 @@ impl Drop for Connecting {
 /// A session that stands, until dropped.
 pub struct Established {
     shared: Arc<Shared>,
-    /// [`Shared::leaves`] said so.
-    pub leaves: bool,
+    pub seat: Arc<Seat>,
 }
 
 impl Drop for Established {
     fn drop(&mut self) {
-        self.shared.change(|inner| {
-            inner.established -= 1;
-            inner.leaving -= usize::from(self.leaves);
-        });
+        self.shared.change(|inner| inner.seats.free(&self.seat));
     }
 }
 

@@ -185,8 +185,9 @@ fn nobody_connects_beside_one_that_gave_its_transaction_back() {
 fn the_end_of_the_work_is_told_to_sessions_that_are_held() {
     let shared = shared();
     shared.obey(Mta::StopAndProbe, &said(452, "4.3.1 full"), 0);
+    let seat = Seat::default();
     let over = |probing| {
-        let mut over = std::pin::pin!(shared.admission_of_sessions_over(probing));
+        let mut over = std::pin::pin!(shared.admission_of_sessions_over(&seat, probing));
         over.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
     };
     assert!(over(false) && !over(true) && shared.try_admit_transaction().is_err());
@@ -196,4 +197,24 @@ fn the_end_of_the_work_is_told_to_sessions_that_are_held() {
     shared.stop();
     assert!(over(false) && over(true));
     assert!(matches!(shared.try_admit_transaction(), Ok(Admission::Stop)));
+}
+
+#[test]
+fn who_is_one_too_many_makes_room_for_nobody_until_the_number_is_raised() {
+    let (shared, now) = (shared(), Instant::now());
+    shared.set_target(2);
+    let [still, lively] = [0, 1].map(|_| match connecting(&shared, now) {
+        Some(connects) => connects.established(),
+        None => panic!("nobody stands in its way"),
+    });
+    lively.seat.answered(7);
+    shared.set_target(1);
+    assert!(still.seat.leaves() && !lively.seat.leaves());
+    assert_eq!(shared.status().established, 2);
+    assert!(connecting(&shared, now).is_none());
+    // the one that stays is lost before the other could end: that one stays after all
+    drop(lively);
+    assert!(!still.seat.leaves() && connecting(&shared, now).is_none());
+    shared.set_target(2);
+    assert!(connecting(&shared, now).is_some());
 }

@@ -13,6 +13,10 @@ use super::observation::{Observation, Totals};
 const GATHER_MIN: Duration = Duration::from_millis(240);
 /// And at most so long, unless there are hardly any transactions.
 const GATHER_MAX: Duration = Duration::from_millis(2_500);
+/// Or single transactions differ so much that it would say nothing: beyond this error,
+const UNEVEN: f64 = 0.06;
+/// so long.
+const GATHER_UNEVEN_MAX: Duration = Duration::from_millis(6_000);
 const GATHER_FEW_MAX: Duration = Duration::from_secs(10);
 /// Fewer transactions than that say little about their mean.
 const TRANSACTIONS_MIN: u64 = 8;
@@ -23,6 +27,10 @@ const CONNECT_MAX: Duration = Duration::from_secs(8);
 /// How much one transaction's time differs from the next one's, until that has been seen (as a share).
 const SPREAD_START: f64 = 0.25;
 const SPREAD_MIN: f64 = 0.04;
+/// How much of a spread that was larger before is forgotten with each measurement, at most.
+const SPREAD_FORGOTTEN: f64 = 0.1;
+/// And by which factor it grows.
+const SPREAD_GROWTH: f64 = 10.0;
 /// And how much the MTA as a whole is faster in one moment than in the next: its variance over a second.
 const SWAY_START: f64 = 0.000_1;
 /// Samples that differ by more than this are of a change.
@@ -135,7 +143,8 @@ impl Meter {
         let error = self.error(count, gathered);
         let enough = count >= TRANSACTIONS_MIN
             && gathered >= GATHER_MIN
-            && (error <= error_wanted || gathered >= GATHER_MAX);
+            && (error <= error_wanted
+                || gathered >= if error > UNEVEN { GATHER_UNEVEN_MAX } else { GATHER_MAX });
         let sofar = self.sample(o, &start, connections);
         let is_poor = count >= TRANSACTIONS_POOR && sofar.goodput * (1.0 + 3.0 * error) < clear.0;
         let is_rich = count >= TRANSACTIONS_MIN && sofar.goodput * (1.0 - 3.0 * error) > clear.1;
@@ -199,9 +208,11 @@ impl Meter {
         }
         let mean = self.pieces.iter().map(|p| p.0 * p.1).sum::<f64>() / all;
         let squares: f64 = self.pieces.iter().map(|p| p.0 * (p.1 / mean - 1.0).powi(2)).sum();
-        // A change in the midst of a measurement is no spread.
-        let seen = (squares / (self.pieces.len() - 1) as f64).min(3.0 * self.spread_squared);
-        let weight = (self.pieces.len() as f64 / 20.0).min(0.5);
+        // A change in the midst of a measurement is no spread: it grows step by step. What seldom happens and
+        // costs much (a session that is held up for a second) is forgotten more slowly than it is learned.
+        let seen = (squares / (self.pieces.len() - 1) as f64).min(SPREAD_GROWTH * self.spread_squared);
+        let weight_max = if seen > self.spread_squared { 0.5 } else { SPREAD_FORGOTTEN };
+        let weight = (self.pieces.len() as f64 / 20.0).min(weight_max);
         self.spread_squared =
             ((1.0 - weight) * self.spread_squared + weight * seen).max(SPREAD_MIN * SPREAD_MIN);
     }

@@ -27,6 +27,11 @@ const PROMISE: f64 = 1.006;
 /// shows only there.
 const LEVEL: f64 = -0.02;
 const STRIDE_LEVEL: f64 = 1.5;
+/// Beyond this error, what was less may have been so by chance.
+const UNEVEN: f64 = 0.04;
+/// Further still by so much for each part of error, up to the second.
+const STRIDE_UNEVEN: f64 = 10.0;
+const STRIDE_MAX: f64 = 4.0;
 /// And where more gives the same, far fewer may do.
 const STRIDE_LEVEL_DOWN: f64 = 1.3;
 /// Goodput at the choice that differs by so much, twice, is a change of the MTA or of the mail.
@@ -192,7 +197,7 @@ impl Search {
                 self.stride_up = widened(self.stride_up);
             } else {
                 self.stride_up = STRIDE_NEAR;
-                self.is_level = gain > LEVEL - s.error;
+                self.is_level = gain > LEVEL - s.error.max(2.0 * s.error - UNEVEN);
                 if s.error > UNSURE && gain > -2.5 * s.error {
                     self.up_after = UNSURE_AFTER;
                 }
@@ -248,7 +253,8 @@ impl Search {
     fn at_the_choice(&mut self, entry: Entry, now: Duration, floor: usize, ceiling: usize) -> Step {
         let Some(known) = self.table.get(self.choice).copied() else { return Step::None };
         let ratio = entry.goodput / known.goodput.max(1e-9);
-        if (ratio - 1.0).abs() > (4.0 * (entry.error + known.error)).clamp(CHANGE, CHANGE_SURE) {
+        let doubt = entry.error + known.error;
+        if (ratio - 1.0).abs() > (4.0 * doubt).clamp(CHANGE, CHANGE_SURE.max(2.5 * doubt)) {
             self.unlike += 1;
             if self.unlike >= 2 {
                 return self.changed(entry, now, floor, ceiling);
@@ -260,7 +266,7 @@ impl Search {
         let weight = (known.error / (known.error + entry.error)).clamp(0.15, 0.5);
         let factor = 1.0 + weight * (ratio - 1.0);
         self.table.rescale(factor);
-        let error = (known.error * (1.0 - 0.5 * weight)).max(0.004);
+        let error = ((1.0 - weight) * known.error).hypot(weight * entry.error).max(0.004);
         self.table.put(Entry { goodput: known.goodput * factor, error, ..known });
         if now >= self.far_at {
             let choice = self.choice;
@@ -270,7 +276,8 @@ impl Search {
         if now >= self.up_at {
             self.want_up = true;
             if self.is_level {
-                self.stride_up = STRIDE_LEVEL;
+                // What differs by chance alone says more further up.
+                self.stride_up = (STRIDE_LEVEL + STRIDE_UNEVEN * doubt).min(STRIDE_MAX);
             }
         }
         if now >= self.down_at {

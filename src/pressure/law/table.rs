@@ -24,6 +24,8 @@ const TOO_LITTLE: f64 = 0.978;
 
 /// How many standard errors more a larger number must have.
 const DOUBT: f64 = 0.5;
+/// Errors beyond this say that nothing is known; they are no reason to prefer fewer connections.
+const ERROR_MAX: f64 = 0.05;
 
 /// Entries by number of connections, ascending.
 #[derive(Debug, Clone, Default)]
@@ -85,16 +87,16 @@ impl Table {
     pub fn choose(&self, current: usize) -> usize {
         let Some(best) = self.0.iter().max_by(|a, b| a.goodput.total_cmp(&b.goodput)) else { return current };
         // The best of several is too good by chance.
-        let most = best.goodput * (1.0 - 0.3 * best.error);
+        let most = best.goodput * (1.0 - 0.3 * best.error.min(ERROR_MAX));
         let enough = self
             .0
             .iter()
-            .find(|e| e.goodput * (1.0 + 0.3 * e.error) >= ENOUGH * most)
+            .find(|e| e.goodput * (1.0 + 0.3 * e.error.min(ERROR_MAX)) >= ENOUGH * most)
             .map_or(best.connections, |e| e.connections);
         match self.get(current) {
             Some(now) if enough > current => {
                 // More connections for what may be chance would never be given back by chance alone.
-                let doubt = best.error.hypot(now.error);
+                let doubt = best.error.hypot(now.error).min(ERROR_MAX);
                 if now.goodput >= TOO_LITTLE * best.goodput * (1.0 - DOUBT * doubt) {
                     current
                 } else {

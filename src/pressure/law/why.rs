@@ -4,6 +4,8 @@ use super::{Law, State};
 
 /// Goodput that differs by less, in percent, is the same.
 const FLAT_PERCENT: f64 = 2.0;
+/// A gain beyond it that was no reason to move was lost in the noise.
+const GAIN_PERCENT_MAX: f64 = 15.0;
 
 pub(super) fn line(law: &Law) -> String {
     let mut line = format!("{}: {}", law.wanted(), reason(law));
@@ -57,6 +59,8 @@ fn compared(choice: usize, tried: usize, gain: f64) -> String {
         format!("goodput flat from {choice} to {tried}")
     } else if percent < 0.0 {
         format!("goodput falls by {:.0} % from {choice} to {tried}", -percent)
+    } else if percent > GAIN_PERCENT_MAX {
+        format!("goodput is too uneven to tell {choice} from {tried}")
     } else {
         format!("goodput climbs by only {percent:.0} % from {choice} to {tried}")
     }

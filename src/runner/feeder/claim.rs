@@ -12,7 +12,6 @@ use crate::clock;
 use crate::infeed::{Dsn, RefusalStreak};
 use crate::intake::SuppressionList;
 use crate::message::{CompileOptions, Template, xtext};
-use crate::pressure::rate::Limiter;
 use crate::spool::{Claim, Claimed, JobDue, JobMeta, Outcome, Owner, Settled, SpoolError};
 
 impl<O: Owner> Feeder<O> {
@@ -92,6 +91,7 @@ impl<O: Owner> Feeder<O> {
         if !state.met.contains_key(job) {
             recorder.met(due.meta.submitted_us, due.meta.recipients);
         }
+        let limiter = state.limits.of_job(job, due.messages_per_second);
         let run = JobRun {
             series: recorder.job(job.as_str()),
             lead_us: due.lead_us,
@@ -114,7 +114,7 @@ impl<O: Owner> Feeder<O> {
             in_flight: 0,
             counts: state.progress_of(job),
             first_left,
-            limiter: Limiter::new(due.messages_per_second),
+            limiter,
             windows: self.windows.get(job).map(|(_, windows)| windows.clone()).unwrap_or_default(),
         };
         state.left_alone.remove(job);

@@ -109,6 +109,7 @@ impl<O: Owner> Feeder<O> {
             run.leave(&mut state.line);
             state.serials.remove(&run.serial);
             state.met.insert(job.clone(), run.counts);
+            state.limits.keep(job, run.limiter);
         }
         self.due.remove(job);
     }
