@@ -21,6 +21,9 @@ pub const BODY_BYTES_MAX: usize = REQUEST_BYTES_MAX as usize;
 /// How long it may take to arrive.
 const BODY_WAIT: Duration = Duration::from_secs(10);
 
+/// Of a call, in the log.
+const LOGGED_CHARS_MAX: usize = 300;
+
 /// One call.
 #[derive(Debug, Clone, Copy)]
 pub struct Call {
@@ -133,9 +136,10 @@ pub fn not_yet() -> Response {
     answer::refused(StatusCode::SERVICE_UNAVAILABLE, text, UNAVAILABLE)
 }
 
-/// The request in one line, as the control socket has it.
+/// The request in one line, as the control socket has it; of a long one its beginning.
 fn told(request: &control::Request) -> String {
-    serde_json::to_string(request).unwrap_or_else(|e| e.to_string())
+    let line = serde_json::to_string(request).unwrap_or_else(|e| e.to_string());
+    line.chars().take(LOGGED_CHARS_MAX).collect()
 }
 
 /// The call as a request of the control socket; an error is what is wrong with it.

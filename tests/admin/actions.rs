@@ -40,6 +40,11 @@ fn what_is_done_to_jobs_is_what_the_control_socket_tells_of_them_then() {
     let keys = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
     assert_eq!(keys(&here), keys(&there));
     assert_eq!(keys(&here["mtas"][0]), keys(&there["mtas"][0]));
+    // and as it is described
+    let document = api.done("GET", "/api/v1/openapi.json", None);
+    let described = |name: &str| keys(&document["components"]["schemas"][name]["properties"]);
+    assert_eq!(keys(&here), described("Status"));
+    assert_eq!(keys(&here["mtas"][0]), described("Mta"));
 
     let rated = api.done("POST", &path(&job, "/rate"), Some(&json!({ "messages_per_second": 250.5 })));
     assert_eq!(rated["standing"]["messages_per_second"], 250.5);
