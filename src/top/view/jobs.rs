@@ -23,7 +23,8 @@ impl Draw<'_> {
     fn columns(&self) -> Columns {
         match self.width {
             110.. => Columns { name: 36, bar: 20, speed: true, refused: true },
-            76.. => Columns { name: 22, bar: 12, speed: true, refused: true },
+            // a generated id has 22
+            76.. => Columns { name: 23, bar: 12, speed: true, refused: true },
             60.. => Columns { name: 20, bar: 6, speed: true, refused: false },
             _ => Columns { name: 16, bar: 0, speed: false, refused: false },
         }

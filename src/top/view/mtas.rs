@@ -125,9 +125,9 @@ impl Draw<'_> {
 /// Why an MTA is in its state, and has its number.
 fn reasons(mta: &MtaLine) -> Vec<(String, Tone)> {
     let state = mta.why.as_ref().map(|why| (why.clone(), Tone::Bad));
-    let number = mta.connections_why.as_ref().map(|why| (format!("N: {why}"), Tone::Plain));
+    let number = mta.connections_why.as_ref().map(|why| (format!("N is {why}"), Tone::Plain));
     let asked =
-        (mta.target == "fixed").then(|| (format!("N: {} was asked for", mta.connections), Tone::Plain));
+        (mta.target == "fixed").then(|| (format!("N is {}: asked for", mta.connections), Tone::Plain));
     let number = number.or(asked);
     state.into_iter().chain(number).collect()
 }
