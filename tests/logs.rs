@@ -39,22 +39,14 @@ fn a_daemon_says_each_change_of_state_once_and_nothing_of_recipients() {
     let desk = Desk::new();
     let folder = desk.path("sink");
     // slow enough that there is mail for it whenever it is killed
-    let flags = ["--fail", "rcpt=550%10", "--fail", "rcpt=451%10", "--latency-ms", "20"];
+    let flags = ["--fail", "rcpt=550%10", "--fail", "rcpt=451%10", "--latency-ms", "10"];
     let mut sink = SinkProcess::start(&folder, &flags);
-    let port = sink.port();
-    let daemon = Daemon::start(
-        &desk,
-        &[
-            "--mta",
-            &sink.address(),
-            "--connections",
-            "4",
-            "--log-format",
-            "json",
-            "--set",
-            "retry.delay_s_max=1",
-        ],
-    );
+    let (port, address) = (sink.port(), sink.address());
+    // called on again at once
+    let soon = ["retry.delay_s_max=1", "mta.refused_hold_ms=100", "mta.reconnect_delay_ms_max=200"];
+    let soon = soon.iter().flat_map(|setting| ["--set", setting]);
+    let serve = ["--mta", &address, "--connections", "4", "--log-format", "json"];
+    let daemon = Daemon::start(&desk, &serve.into_iter().chain(soon).collect::<Vec<_>>());
     let job = desk.submit_list("many", 3_000, MERGED, &["--merge", "--accept-refusals"]);
     let held = desk.submit_list("held", 300, SHARED, &["--accept-refusals", "--messages-per-second", "0.01"]);
     let flaps = 3;

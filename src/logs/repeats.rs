@@ -69,7 +69,7 @@ mod tests {
         let said: Vec<(u64, u64)> = (0..180)
             .filter_map(|s| repeats.admit("disk", 7, s * SECOND_US).map(|left_out| (s, left_out)))
             .collect();
-        let expected: Vec<u64> = [0, 60, 120].iter().flat_map(|at| *at..at + 5).collect();
+        let expected: Vec<u64> = [0, 60, 120].iter().flat_map(|at| *at..*at + 5).collect();
         assert_eq!(said.iter().map(|(s, _)| *s).collect::<Vec<_>>(), expected);
         assert_eq!(said.iter().map(|(_, left_out)| left_out).sum::<u64>(), 2 * 55);
         assert_eq!(said[5], (60, 55));
