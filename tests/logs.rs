@@ -39,7 +39,7 @@ fn a_daemon_says_each_change_of_state_once_and_nothing_of_recipients() {
     let desk = Desk::new();
     let folder = desk.path("sink");
     // slow enough that there is mail for it whenever it is killed
-    let flags = ["--fail", "rcpt=550%10", "--fail", "rcpt=451%10", "--latency-ms", "10"];
+    let flags = ["--fail", "rcpt=550%10", "--fail", "rcpt=451%10", "--latency-ms", "5"];
     let mut sink = SinkProcess::start(&folder, &flags);
     let (port, address) = (sink.port(), sink.address());
     // called on again at once
@@ -47,7 +47,7 @@ fn a_daemon_says_each_change_of_state_once_and_nothing_of_recipients() {
     let soon = soon.iter().flat_map(|setting| ["--set", setting]);
     let serve = ["--mta", &address, "--connections", "4", "--log-format", "json"];
     let daemon = Daemon::start(&desk, &serve.into_iter().chain(soon).collect::<Vec<_>>());
-    let job = desk.submit_list("many", 3_000, MERGED, &["--merge", "--accept-refusals"]);
+    let job = desk.submit_list("many", 2_000, MERGED, &["--merge", "--accept-refusals"]);
     let held = desk.submit_list("held", 300, SHARED, &["--accept-refusals", "--messages-per-second", "0.01"]);
     let flaps = 3;
     for _ in 0..flaps {
