@@ -5,8 +5,8 @@
 //! | --- | --- |
 //! | connections side by side | [`CONNECTIONS_MAX`]; whoever comes then takes the place of the oldest stranger |
 //! | a request's line and headers | [`HEAD_BYTES_MAX`], there within [`HEAD_WAIT`], as the TLS handshake is |
-//! | a connection's life | [`LIFE_MAX`] and the answer that it is at, unless it is a stream ([`Seat::stream`]) |
-//! | what the kernel holds for a reader that has stopped | [`SEND_BUFFER_BYTES`] |
+//! | a connection's life | `LIFE_MAX` and the answer that it is at, unless it is a stream ([`Seat::stream`]) |
+//! | what the kernel holds for a reader that has stopped | `SEND_BUFFER_BYTES` |
 //!
 //! A stranger is a connection that no request of has shown who it is ([`Seat::trust`]): so many slow ones hold
 //! nobody up who has something to say. Bodies of requests are the routes' to bound. Errors: [`ListenError`].
