@@ -107,7 +107,9 @@ pub fn drain(
         .enable_all()
         .build()
         .context("the threads of the drain can't be started")?;
-    runtime.block_on(drain_async(spool, session, options, job))
+    let ended = runtime.block_on(drain_async(spool, session, options, job));
+    runtime.shutdown_timeout(super::AFTERMATH_WAIT);
+    ended
 }
 
 async fn drain_async(

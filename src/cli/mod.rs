@@ -197,6 +197,9 @@ fn without_json(global: &GlobalOptions, command: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What may still be under way beside a run that has ended (a name that nobody resolves, say) is waited for so long.
+const AFTERMATH_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Threads for the connections: half the processors, since whoever is at the other end needs the others,
 /// and threads that share a processor only wake each other; all where the `sink_is_inside`.
 fn threads(sink_is_inside: bool) -> usize {

@@ -49,12 +49,14 @@ pub struct ServeArgs {
 pub fn run(args: &ServeArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     let session = load(args, global)?;
     let spool = session.open_spool()?;
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(super::threads(args.mta.is_sink()))
         .enable_all()
         .build()
-        .context("the threads of the daemon can't be started")?
-        .block_on(serve(args, global, &session, &spool))
+        .context("the threads of the daemon can't be started")?;
+    let ended = runtime.block_on(serve(args, global, &session, &spool));
+    runtime.shutdown_timeout(super::AFTERMATH_WAIT);
+    ended
 }
 
 /// The configuration as it is now: at the start, and at each reload.

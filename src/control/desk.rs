@@ -23,6 +23,9 @@ use crate::spool::{Change, DirSpool, JobId, JobState, Pacing, Requested, SpoolEr
 
 /// How long a job in hand is waited for: its transactions end within their timeouts.
 const RELEASE_WAIT: Duration = Duration::from_secs(60);
+/// Between two looks at whether it has been let go of; they double.
+const RELEASE_LOOK_MIN: Duration = Duration::from_millis(20);
+const RELEASE_LOOK_MAX: Duration = Duration::from_millis(500);
 
 /// What requests are carried out on.
 pub struct Desk {
@@ -281,7 +284,7 @@ impl Desk {
     /// Brings a job into another state, through the run where it has the job in hand.
     async fn change(&self, job: JobId, change: Change) -> Result<Reply, Trouble> {
         let until = Instant::now() + RELEASE_WAIT;
-        let mut asked = false;
+        let (mut asked, mut wait) = (false, RELEASE_LOOK_MIN);
         loop {
             let (spool, id, wish) = (self.spool.clone(), job.clone(), change.clone());
             let requested =
@@ -309,7 +312,9 @@ impl Desk {
                     {
                         tracing::debug!("{e}: it lets go of all it has");
                     }
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    // each look makes the run look at the spool
+                    tokio::time::sleep(wait).await;
+                    wait = (2 * wait).min(RELEASE_LOOK_MAX);
                 }
             }
         }

@@ -3,14 +3,15 @@
 //! | name | is |
 //! | --- | --- |
 //! | `TIME-TYPE-ID.json` | an event that waits |
-//! | `TIME-TYPE-ID.PID.next` | one whose change of state is just being made, by that process |
+//! | `TIME-TYPE-ID.PID.next` | one whose change of state is just being made, by the process that holds its lock |
+//! | `….next.new` | one that is just being written |
 //! | `lock` | held by the one process that sends |
 //!
 //! Guarantees: an event is on disk before its change of state is made, and counts only afterwards; what a process
 //! left in between by its death is decided by the state that the job is in. Nothing here fails a change of state:
 //! an event that can't be kept is told of in the log. Errors: `io::Error`.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -27,8 +28,8 @@ use crate::clock::Micros;
 use crate::spool::fs::give_away;
 use crate::spool::{DirSpool, JobChange, JobId, JobState, JobWatch, SpoolError, Watched};
 
-/// How long a process may take to make a change, before the state of the job is asked all the same.
-const CHANGE_WAIT: Duration = Duration::from_secs(60);
+/// What has been written for so long is of a process that died over it.
+const WRITE_WAIT: Duration = Duration::from_secs(60);
 /// Octets of a file, at most: a reason has some hundreds.
 const FILE_OCTETS_MAX: u64 = 1024 * 1024;
 
@@ -36,8 +37,8 @@ const FILE_OCTETS_MAX: u64 = 1024 * 1024;
 pub struct Outbox {
     me: Weak<Outbox>,
     folder: PathBuf,
-    /// Names of those that this process is making.
-    making: Mutex<HashSet<String>>,
+    /// Those that this process is making, each with its lock.
+    making: Mutex<HashMap<String, File>>,
     /// There is another event.
     pub(super) changed: Notify,
 }
@@ -73,7 +74,7 @@ impl Outbox {
         Ok(Arc::new_cyclic(|me| Self { me: me.clone(), folder, making, changed }))
     }
 
-    fn making(&self) -> MutexGuard<'_, HashSet<String>> {
+    fn making(&self) -> MutexGuard<'_, HashMap<String, File>> {
         self.making.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -150,12 +151,14 @@ impl Outbox {
     /// Decides on what dead processes left half done. Blocks on the disk.
     pub(super) fn settle_left(&self, spool: &DirSpool) -> io::Result<()> {
         for name in self.names()? {
-            let Some((stem, pid)) = name.strip_suffix(".next").and_then(|rest| rest.rsplit_once('.')) else {
+            if name.ends_with(".new") {
+                self.remove_if_old(&name)?;
+            }
+            let Some((stem, _)) = name.strip_suffix(".next").and_then(|rest| rest.rsplit_once('.')) else {
                 continue;
             };
-            if self.is_being_made(&name, pid) {
-                continue;
-            }
+            // a process can't be asked for: it may be another user's, or of another container
+            let Some(_lock) = self.try_take_over(&name)? else { continue };
             let event = match self.octets(&name) {
                 // its process has finished it just now
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
@@ -172,23 +175,37 @@ impl Outbox {
         Ok(())
     }
 
-    fn is_being_made(&self, name: &str, pid: &str) -> bool {
-        if pid == std::process::id().to_string() {
-            // of this process, or of one before it that had its number
-            return self.making().contains(name);
+    /// The lock of what is left of a change; `None`: it is being made, or has gone.
+    fn try_take_over(&self, name: &str) -> io::Result<Option<File>> {
+        let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
+        let file = match OpenOptions::new().read(true).custom_flags(flags).open(self.folder.join(name)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(e) => Err(e.into()),
         }
-        let written = fs::metadata(self.folder.join(name)).and_then(|there| there.modified());
-        let is_young = written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < CHANGE_WAIT));
-        is_young && Path::new("/proc").join(pid).exists()
     }
 
-    fn stage(&self, name: &str, event: &Event) -> io::Result<()> {
-        let path = self.folder.join(name);
+    fn remove_if_old(&self, name: &str) -> io::Result<()> {
+        let written = fs::metadata(self.folder.join(name)).and_then(|there| there.modified());
+        let is_old = written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > WRITE_WAIT));
+        if is_old { self.remove(name) } else { Ok(()) }
+    }
+
+    /// Its file, which is locked for as long as it is open.
+    fn stage(&self, name: &str, event: &Event) -> io::Result<File> {
+        let path = self.folder.join(format!("{name}.new"));
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         give_away(&file, &path)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         file.write_all(&event.to_kept())?;
         file.sync_all()?;
-        sync(&self.folder)
+        fs::rename(path, self.folder.join(name))?;
+        sync(&self.folder)?;
+        Ok(file)
     }
 
     fn finish(&self, staged: &str, stem: &str, is_made: bool) -> io::Result<()> {
@@ -198,7 +215,8 @@ impl Outbox {
         } else {
             fs::remove_file(path)?;
         }
-        sync(&self.folder)
+        // not synced: what is found under its old name after a crash is decided by the state of the job
+        Ok(())
     }
 }
 
@@ -208,12 +226,13 @@ impl JobWatch for Outbox {
         let me = self.me.upgrade()?;
         let stem = format!("{:020}-{}-{}", event.at_us, event.kind.as_str(), event.id);
         let staged = format!("{stem}.{}.next", std::process::id());
-        self.making().insert(staged.clone());
         let kind = event.kind;
-        if let Err(e) = self.stage(&staged, &event) {
-            self.making().remove(&staged);
-            tell_lost(change.job, kind, &e);
-            return None;
+        match self.stage(&staged, &event) {
+            Ok(file) => drop(self.making().insert(staged.clone(), file)),
+            Err(e) => {
+                tell_lost(change.job, kind, &e);
+                return None;
+            }
         }
         let job = change.job.clone();
         Some(Box::new(move |is_made| {

@@ -1,6 +1,6 @@
 //! Who is next, and when it is tried again: one task, one POST at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::future::Future;
 use std::sync::Arc;
@@ -43,6 +43,8 @@ pub(super) struct Sender {
     /// The receiver's trouble: tries that failed in a row, and until when it is left alone.
     failures: u32,
     closed_until: Option<Instant>,
+    /// Names of what was taken or given up and can't be removed: it must not come again.
+    stuck: HashSet<String>,
 }
 
 /// Of one event.
@@ -79,6 +81,7 @@ impl Sender {
             lock: None,
             looked: None,
             waiting: BTreeMap::new(),
+            stuck: HashSet::new(),
             gathered: Vec::new(),
             gathering_since: None,
             batch: None,
@@ -179,8 +182,8 @@ impl Sender {
             Ok((lock, found)) => {
                 self.lock = self.lock.take().or(lock);
                 let mut before = std::mem::take(&mut self.waiting);
-                self.waiting =
-                    found.into_iter().map(|w| (w.clone(), before.remove(&w).unwrap_or_default())).collect();
+                let fresh = found.into_iter().filter(|w| !self.stuck.contains(&w.name));
+                self.waiting = fresh.map(|w| (w.clone(), before.remove(&w).unwrap_or_default())).collect();
             }
             Err(e) => tracing::error!("events of jobs can't be looked at: {e}"),
         }
@@ -217,10 +220,15 @@ impl Sender {
                 None => return true,
             },
         };
+        let age = Duration::from_micros(clock::now_us().saturating_sub(event.at_us));
+        if self.failures > 0 && age >= self.config.retry_for {
+            // what is too old is not tried one by one: more would come than could be given up
+            self.give_up(next, &event, tries.dropped.unwrap_or(0), "nothing is taken").await;
+            return false;
+        }
         let dropped = *tries.dropped.get_or_insert_with(|| self.refused.take_untold());
         tries.at_end = ending;
         let answer = self.post(&event, dropped).await;
-        let age = Duration::from_micros(clock::now_us().saturating_sub(event.at_us));
         match answer {
             Answer::Taken => {
                 if std::mem::take(&mut self.failures) > 0 {
@@ -232,16 +240,8 @@ impl Sender {
                 true
             }
             Answer::NotThisOne(why) | Answer::NotNow(why) if age >= self.config.retry_for => {
-                tracing::error!(
-                    "the event {} ({}) is given up after {} s: {why}",
-                    event.id,
-                    event.kind.as_str(),
-                    age.as_secs()
-                );
                 self.told.tries_failed.fetch_add(1, Relaxed);
-                self.told.events_dropped[event.kind as usize].fetch_add(1, Relaxed);
-                self.refused.put_back_untold(dropped);
-                self.settle(next, false).await;
+                self.give_up(next, &event, dropped, &why).await;
                 false
             }
             Answer::NotThisOne(why) => {
@@ -271,6 +271,19 @@ impl Sender {
         }
     }
 
+    /// It was tried for long enough; `dropped` left-out recipients that it told of are told of by the next one.
+    async fn give_up(&mut self, next: Next, event: &Event, dropped: u64, why: &str) {
+        let age_s = clock::now_us().saturating_sub(event.at_us) / clock::SECOND_US;
+        tracing::error!(
+            "the event {} ({}) is given up after {age_s} s: {why}",
+            event.id,
+            event.kind.as_str()
+        );
+        self.told.events_dropped[event.kind as usize].fetch_add(1, Relaxed);
+        self.refused.put_back_untold(dropped);
+        self.settle(next, false).await;
+    }
+
     /// Keeps it for another try.
     fn put_off(&mut self, next: Next, mut tries: Tries) {
         self.told.tries_failed.fetch_add(1, Relaxed);
@@ -290,9 +303,12 @@ impl Sender {
     async fn settle(&mut self, next: Next, is_taken: bool) {
         match next {
             Next::OfJob(waiting) => {
-                let outbox = self.outbox.clone();
-                if let Err(e) = blocking(move || outbox.remove(&waiting.name)).await {
-                    tracing::error!("an event that was taken stays, and may be posted again: {e}");
+                let (outbox, name) = (self.outbox.clone(), waiting.name.clone());
+                if let Err(e) = blocking(move || outbox.remove(&name)).await {
+                    tracing::error!(
+                        "an event that is over can't be removed, and comes again after a restart: {e}"
+                    );
+                    self.stuck.insert(waiting.name);
                 }
             }
             Next::Batch => {

@@ -1,7 +1,7 @@
 //! Where events become lines, and lines are written.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -92,10 +92,13 @@ impl Layer {
 impl State {
     /// A log that can't be written is no reason to stop sending mail, and there is nobody left to tell.
     fn write(&mut self, line: &Line, coloured: bool) {
-        if let Some(journald) = &self.journald
-            && journald.write(line).is_ok()
-        {
-            return;
+        if let Some(journald) = &self.journald {
+            match journald.write(line) {
+                Ok(()) => return,
+                // it hangs: standard error leads to it as well, and would wait without end
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return,
+                Err(_) => {}
+            }
         }
         let mut text = if self.format == LogFormat::Json { line.json() } else { line.human(coloured) };
         text.push('\n');

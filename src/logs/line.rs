@@ -202,10 +202,8 @@ pub fn without_local_parts(text: &str) -> String {
         if i > 0 {
             let kept = out.trim_end_matches(is_local).len();
             // quoted local parts may hold blanks, and all else
-            let kept = match (out[kept..].ends_with('"'), out[..out.len().saturating_sub(1)].rfind('"')) {
-                (true, Some(opened)) => kept.min(opened),
-                _ => kept,
-            };
+            let opened = out.strip_suffix('"').and_then(|quoted| quoted.rfind('"'));
+            let kept = opened.map_or(kept, |opened| kept.min(opened));
             if kept < out.len() {
                 out.truncate(kept);
                 out.push('…');
@@ -241,11 +239,26 @@ mod tests {
         }
 
         #[test]
+        fn whatever_stands_before_an_at_sign_is_text_and_no_panic(
+            before in any::<String>(), between in any::<String>(), quote in "\"?",
+        ) {
+            let text = without_local_parts(&format!("{before}{quote}@{between}{quote}@x"));
+            prop_assert!(text.ends_with("@x"), "{text}");
+        }
+
+        #[test]
         fn no_local_part_is_left_of_an_address(local in "[a-z0-9.+_-]{1,20}", around in "[ <:(]?") {
             let text = without_local_parts(&format!("550 5.1.1 {around}{local}@d1.example: no, {local}@x"));
             prop_assert!(!text.contains(&format!("{local}@")), "{text}");
             prop_assert!(text.contains("@d1.example: no"), "{text}");
         }
+    }
+
+    #[test]
+    fn an_address_whose_local_part_is_not_ascii_is_left_out_and_ends_nothing() {
+        assert_eq!(without_local_parts("451 4.3.0 jos\u{e9}@x.example"), "451 4.3.0 …@x.example");
+        assert_eq!(without_local_parts("no \u{fffd}@x"), "no \u{fffd}@x");
+        assert_eq!(without_local_parts("no \"a \u{e9}\"@x"), "no …@x");
     }
 
     #[test]

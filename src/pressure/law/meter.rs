@@ -149,7 +149,8 @@ impl Meter {
         let is_poor = count >= TRANSACTIONS_POOR && sofar.goodput * (1.0 + 3.0 * error) < clear.0;
         let is_rich = count >= TRANSACTIONS_MIN && sofar.goodput * (1.0 - 3.0 * error) > clear.1;
         let is_clear = is_poor || (is_rich && gathered >= GATHER_MIN);
-        if !(enough || is_clear || gathered >= GATHER_FEW_MAX) {
+        // without a single transaction there is nothing to judge, however long that takes
+        if !(enough || is_clear || gathered >= GATHER_FEW_MAX && count > 0) {
             return None;
         }
         self.learn_spread();
