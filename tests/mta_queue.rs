@@ -133,10 +133,10 @@ fn a_postfix_that_delivers_slowly_is_fed_as_fast_as_it_delivers_and_its_queue_st
     if !skip_or_require("postfix") {
         return;
     }
-    let (target, messages) = (150, 900);
+    let (target, messages) = (100, 700);
     let desk = Desk::new();
-    let world = SinkProcess::start(&desk.path("world"), &["--service-us", "12000"]);
-    // two deliveries at a time, so that some 150 a second leave, where it takes several times as many
+    let world = SinkProcess::start(&desk.path("world"), &["--service-us", "40000"]);
+    // two deliveries at a time, so that some 50 a second leave, where it takes several times as many
     let slow = ["default_destination_concurrency_limit=2", "initial_destination_concurrency=2"];
     let mta = Postfix::start(Relay::To(world.port()), &slow);
     let dir = mta.dir().join("spool");

@@ -2,6 +2,8 @@
 
 #[path = "sink/client.rs"]
 mod client;
+#[path = "common/port.rs"]
+mod port;
 
 #[path = "sink/chunking.rs"]
 mod chunking;

@@ -23,6 +23,8 @@ const BODY_WAIT: Duration = Duration::from_secs(10);
 
 /// Of a call, in the log.
 const LOGGED_CHARS_MAX: usize = 300;
+/// So many changes may be under way, those of callers that hung up among them.
+pub const CHANGES_MAX: usize = 64;
 
 /// One call.
 #[derive(Debug, Clone, Copy)]
@@ -115,10 +117,19 @@ pub async fn carry_out(
     if !is_change {
         return answer::of(&desk, desk.answer(asked).await);
     }
+    // who hangs up leaves a change behind that may wait long, for a drain that doesn't come to its end for instance
+    let Ok(permit) = admin.changes.clone().try_acquire_owned() else {
+        let text = format!("{CHANGES_MAX} changes are under way, and wait: ask again");
+        return answer::refused(StatusCode::SERVICE_UNAVAILABLE, &text, UNAVAILABLE);
+    };
     tracing::info!("the admin API: {} from {}", told(&asked), peer.unwrap_or_default());
     let carried = {
         let desk = desk.clone();
-        tokio::spawn(async move { desk.answer(asked).await })
+        tokio::spawn(async move {
+            let answer = desk.answer(asked).await;
+            drop(permit);
+            answer
+        })
     };
     match carried.await {
         Ok(answer) => answer::of(&desk, answer),

@@ -12,6 +12,7 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware;
 use axum::response::Response;
 use axum::routing::{MethodFilter, get, on};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::answer::{self, USAGE};
@@ -50,6 +51,8 @@ pub struct Admin {
     /// In lower case.
     pub hosts: Vec<String>,
     pub failures: Failures,
+    /// Room for changes under way.
+    pub changes: Arc<Semaphore>,
     desk: OnceLock<Arc<Desk>>,
     events: Arc<Events>,
 }
@@ -88,6 +91,7 @@ impl Server {
             token,
             hosts: settings.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
             failures: Failures::default(),
+            changes: Arc::new(Semaphore::new(calls::CHANGES_MAX)),
             desk: OnceLock::new(),
             events: Arc::default(),
         });

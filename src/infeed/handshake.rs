@@ -107,6 +107,7 @@ async fn connect(config: &InfeedConfig) -> Result<Socket, InfeedError> {
             Some(path) => UnixStream::connect(path).await.map(Socket::Unix),
             None => {
                 let stream = TcpStream::connect(config.address.as_str()).await?;
+                refuse_itself(&stream)?;
                 stream.set_nodelay(true)?;
                 Ok(Socket::Tcp(stream))
             }
@@ -118,6 +119,15 @@ async fn connect(config: &InfeedConfig) -> Result<Socket, InfeedError> {
             failed(io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {timeout_ms} ms")))
         })?
         .map_err(failed)
+}
+
+/// A connection to a local port that nobody listens on can get that very port as its own and reach itself
+/// (TCP's simultaneous open). It would wait for its own banner, and keep the MTA from its port meanwhile.
+fn refuse_itself(stream: &TcpStream) -> io::Result<()> {
+    if stream.local_addr()? == stream.peer_addr()? {
+        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens (it reached itself)"));
+    }
+    Ok(())
 }
 
 /// STARTTLS (RFC 3207): the socket, at the place where TLS begins.
@@ -367,5 +377,25 @@ impl AsyncWrite for Ear {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_reached_itself_is_refused() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let itself = socket.local_addr().unwrap();
+        let stream = socket.connect(itself).await.unwrap();
+        assert_eq!(refuse_itself(&stream).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        refuse_itself(&stream).unwrap();
     }
 }

@@ -1,7 +1,8 @@
 //! How much mail waits in the MTA's own queue, as far as this process may look.
 //!
-//! [`QueueProbe::start`] reads it every second or so, on a thread of its own: names in Postfix's folders
-//! `incoming` and `active`, or in sendmail's queue folders, or what sendmail's control socket says.
+//! [`QueueProbe::start`] reads it four times a second, or less often where that costs, on a thread of its
+//! own: names in Postfix's folders `incoming` and `active`, or in sendmail's queue folders, or, once a
+//! second, what sendmail's control socket says.
 //!
 //! | guarantee | how |
 //! | --- | --- |
@@ -29,8 +30,11 @@ use tokio::sync::watch;
 
 use find::Place;
 
-/// The time between two readings, at least.
-const EVERY_MIN: Duration = Duration::from_secs(1);
+/// The time between two readings of folders, at least: an MTA can take a thousand messages in it, and those
+/// are over the target before anybody knows.
+const EVERY_MIN: Duration = Duration::from_millis(250);
+/// The same of a control socket: its daemon answers, which has more to do.
+const EVERY_MIN_SOCKET: Duration = Duration::from_secs(1);
 /// The same where nothing could be read: what stands in the way has to be mended by somebody.
 const EVERY_FAILED: Duration = Duration::from_secs(10);
 /// The next reading comes after so many times the CPU time of this one.
@@ -187,7 +191,11 @@ fn watch_queue(config: &QueueConfig, readings: &watch::Sender<Reading>, ended: &
         let (began, cpu_began) = (Instant::now(), cpu_time());
         let found = find::place(config, &mut asked).and_then(|place| Ok((read(&place, config)?, place)));
         let cost = cpu_time().saturating_sub(cpu_began) * COST_SHARE;
-        let every = cost.max(began.elapsed() * WALL_SHARE).max(EVERY_MIN);
+        let every_min = match &found {
+            Ok((_, Place::SendmailSocket(_))) => EVERY_MIN_SOCKET,
+            _ => EVERY_MIN,
+        };
+        let every = cost.max(began.elapsed() * WALL_SHARE).max(every_min);
         let reading = match found {
             Ok((Counted { messages, is_more }, place)) => Reading {
                 messages: Some(messages),

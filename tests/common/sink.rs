@@ -7,6 +7,7 @@ use rustix::process::Signal;
 
 use super::binary::{Running, infeed};
 use super::ledger::{Entry, Tail, read_ledger};
+use super::port::free_port;
 use super::wait::{wait_for, wait_until};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -25,7 +26,8 @@ impl SinkProcess {
     /// # Panics
     /// When it doesn't.
     pub fn start(folder: &Path, flags: &[&str]) -> Self {
-        Self::start_at(folder, 0, flags)
+        // not one that the kernel gives to somebody else while this sink is down
+        Self::start_at(folder, free_port(), flags)
     }
 
     /// The same on a given port, such as that of one that was stopped; it goes on with that one's ledger.

@@ -15,7 +15,8 @@ fn at_the_end_of_a_live_drain_the_page_says_what_the_ledger_says() {
         return;
     }
     let desk = Desk::new();
-    let sink = SinkProcess::start(&desk.path("sink"), &[]);
+    // so slow that three connections together don't reach the job's rate: each is needed all the time
+    let sink = SinkProcess::start(&desk.path("sink"), &["--latency-ms", "200"]);
     let served = serve(&desk, &["--mta", &sink.address(), "--connections", "3"]);
     let mut chrome = served.visit();
     let people: Vec<String> = (0..300)

@@ -7,10 +7,15 @@ use infeed::sink::Scenario;
 use tokio::net::TcpStream;
 
 use crate::client::{Client, Rig};
+use crate::port::free_port;
 
 fn scenario(text: &str) -> Rig {
     let scenario = Scenario::parse(text, Path::new("test.toml")).unwrap();
-    Rig::configured(|config| config.scenario = Some(scenario))
+    Rig::configured(|config| {
+        config.scenario = Some(scenario);
+        // not one that the kernel gives to another test's sink while this one refuses connections
+        config.listen.set_port(free_port());
+    })
 }
 
 #[test]

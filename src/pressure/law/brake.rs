@@ -17,6 +17,8 @@ const BEGINS_AT: f64 = 0.75;
 const AHEAD_S: f64 = 2.0;
 /// What leaves the queue is measured over so long.
 const LEAVING_OVER: Duration = Duration::from_secs(4);
+/// It takes so long to know what leaves: roughly, where the queue is full already, and well, where it isn't.
+const MEASURED_MIN_S: (f64, f64) = (0.25, 0.8);
 /// How strongly the pace answers the queue's distance from where it is held.
 const GAIN: f64 = 0.5;
 /// Late replies: rates are taken between two moments with some, so far apart.
@@ -141,7 +143,8 @@ impl Brake {
         }
         let (from, transactions, before) = self.readings[0];
         let over_s = (o.now - from).as_secs_f64();
-        if over_s < 0.8 {
+        let over_min_s = if queue > BEGINS_AT * target { MEASURED_MIN_S.0 } else { MEASURED_MIN_S.1 };
+        if over_s < over_min_s {
             return;
         }
         let growth = (queue - before) / over_s;
