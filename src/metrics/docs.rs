@@ -24,9 +24,10 @@ curl -s http://127.0.0.1:9925/metrics
 | `/readyz` | 200 when the slices are owned and the journal can be written; else 503, with the reason in one line |
 
 There is no password and nothing secret in it: job ids, MTA names and counts. An address that isn't of this
-host's loopback is taken, with a warning: whoever can reach it can read it. The listener serves 64 connections
-at a time (one more takes the place of the oldest), takes requests of up to 16 KiB, and closes a connection that
-sends no request within 10 s.
+host's loopback is taken, with a warning: whoever can reach it can read it. On loopback that is whoever works on
+this host, and, since any name in `Host` is answered, a page in a browser there whose name leads here (DNS
+rebinding). The listener serves 64 connections at a time (one more takes the place of the oldest), takes requests
+of up to 16 KiB, and closes a connection that sends no request within 10 s.
 
 What these numbers say is what `infeed status` and the report say: each recipient is counted once, in the same
 place. Counters begin at 0 when the process starts. The figures of the spool (backlog, jobs, disk) are read
