@@ -198,8 +198,13 @@ impl Search {
             } else {
                 self.stride_up = STRIDE_NEAR;
                 self.is_level = gain > LEVEL - s.error.max(2.0 * s.error - UNEVEN);
-                if s.error > UNSURE && gain > -2.5 * s.error {
-                    self.up_after = UNSURE_AFTER;
+                if gain > -2.5 * s.error {
+                    if s.error > UNEVEN {
+                        // Another try would say no more, and may stay far above for seconds.
+                        self.up_after = PROBE_AFTER_MAX;
+                    } else if s.error > UNSURE {
+                        self.up_after = UNSURE_AFTER;
+                    }
                 }
                 step = Step::WentBack;
             }
