@@ -10,6 +10,11 @@ use super::{Line, Shared};
 
 /// Octets that are written at once, about.
 const BUFFER_OCTETS_MAX: usize = 64 * 1024;
+/// Lines are gathered for so long where there are few: a wake-up and a write for each would cost as much as its
+/// delivery.
+const GATHER: Duration = Duration::from_millis(50);
+/// So many are no longer few.
+const GATHERED_LINES: usize = 250;
 /// How often a writer with nothing to do looks whether it is to end, or to open the file anew.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long a disk that fails is left alone.
@@ -51,7 +56,12 @@ pub(super) fn run(mut file: LogFile, queue: &Receiver<Vec<Line>>, shared: &Share
                 LOOK_EVERY
             };
             match queue.recv_timeout(wait) {
-                Ok(batch) => buffer.take(&batch, shared),
+                Ok(batch) => {
+                    buffer.take(&batch, shared);
+                    if !closing && shared.queued.load(Relaxed) < GATHERED_LINES {
+                        std::thread::park_timeout(GATHER);
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => shared.closing.store(true, Relaxed),
             }
