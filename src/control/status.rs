@@ -149,23 +149,26 @@ impl Status {
         let backlog = &mut self.backlog;
         backlog.recipients += view.counts.unfinished();
         backlog.deferred += of(Outcome::Deferred);
-        let mut later = 0;
-        for chunk in &view.waiting {
-            let due_us = chunk.name.due_us;
-            let slot = if due_us > now {
-                later += u64::from(chunk.recipients);
-                &mut backlog.next_due_us
-            } else {
-                &mut backlog.oldest_due_us
-            };
-            *slot = Some(slot.map_or(due_us, |earliest| earliest.min(due_us)));
-        }
-        backlog.due += view.counts.unfinished().saturating_sub(later);
         let windows = view.standing.windows(&view.meta);
         let waits_for_window = match Windows::parse(windows) {
             Ok(windows) => windows.why_shut(now),
             Err(e) => Some(format!("its window can't be read: {e}")),
         };
+        let mut later = 0;
+        for chunk in &view.waiting {
+            let due_us = chunk.name.due_us;
+            let is_later = due_us > now;
+            // nobody is late with what may not go yet
+            let is_shut = waits_for_window.is_some();
+            later += if is_later || is_shut { u64::from(chunk.recipients) } else { 0 };
+            let slot = match (is_later, is_shut) {
+                (true, _) => &mut backlog.next_due_us,
+                (false, true) => continue,
+                (false, false) => &mut backlog.oldest_due_us,
+            };
+            *slot = Some(slot.map_or(due_us, |earliest| earliest.min(due_us)));
+        }
+        backlog.due += view.counts.unfinished().saturating_sub(later);
         self.active.push(JobLine {
             job,
             messages_per_second: view.standing.rate(&view.meta),

@@ -41,6 +41,9 @@ fn outside_its_window_a_job_waits_while_others_go_and_a_drain_ends_with_75() {
     assert!(jobs.contains("waits for its window"), "{jobs}");
     let status = desk.status();
     assert!(status["active"][0]["waits_for_window"].as_str().expect("why").contains("until"), "{status}");
+    // nobody is late with it
+    assert_eq!((&status["backlog"]["recipients"], &status["backlog"]["due"]), (&50.into(), &0.into()));
+    assert_eq!(status["backlog"]["oldest_due_us"], serde_json::Value::Null, "{status}");
     // lifted, it goes
     desk.infeed(&["job", "window", &job, "none"]).run().expect_code(0);
     desk.draining(&sink.address(), 2).run().expect_code(0);
