@@ -51,8 +51,8 @@ fn refused(run: Run, code: i32, words: &[&str]) {
 #[test]
 fn the_knee_of_the_sink_is_found_and_what_to_configure() {
     let folder = tempfile::tempdir().expect("a folder");
-    // 20 ms at the dot, so that the sink and not this machine is what limits; four times that at 8
-    let sink = SinkProcess::start(folder.path(), &["--knee", "4", "--service-us", "20000"]);
+    // 50 ms at the dot, so that the sink and not this machine is what limits; four times that at 8
+    let sink = SinkProcess::start(folder.path(), &["--knee", "4", "--service-us", "50000"]);
     let svg = folder.path().join("tune.svg");
     let run = tune(&sink.address(), &["--connections", "1,2,4,8", "--rounds", "3", "--seconds", step_s()])
         .arg("--svg")

@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -48,8 +49,8 @@ impl Ledger {
     pub fn open(ledger: Option<&Path>, store: Option<&Path>) -> Result<Self, SinkError> {
         let file = match ledger {
             Some(path) => {
-                let open = OpenOptions::new().create(true).append(true).open(path);
-                let file = open.map_err(|cause| SinkError::LedgerOpen { path: path.into(), cause })?;
+                let file =
+                    append_to(path).map_err(|cause| SinkError::LedgerOpen { path: path.into(), cause })?;
                 Some((path.to_owned(), Mutex::new(file)))
             }
             None => None,
@@ -105,6 +106,30 @@ impl Ledger {
     }
 }
 
+/// Opens a ledger to go on with. A last line without its end is cut off: the process died as it wrote it, and
+/// nobody was told that the message was taken.
+fn append_to(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    // a device or a pipe has no end to look at
+    let whole = if file.metadata()?.is_file() { file.metadata()?.len() } else { 0 };
+    if whole == 0 {
+        return Ok(file);
+    }
+    let (written, mut at) = (File::open(path)?, whole);
+    let mut octet = [0];
+    while at > 0 {
+        written.read_exact_at(&mut octet, at - 1)?;
+        if octet == *b"\n" {
+            break;
+        }
+        at -= 1;
+    }
+    if at < whole {
+        file.set_len(at)?;
+    }
+    Ok(file)
+}
+
 impl Pen {
     fn render(&mut self, taken: &Taken<'_>) {
         let (header, body) = split(taken.content);
@@ -151,4 +176,22 @@ fn append_sha1(out: &mut Vec<u8>, octets: &[u8]) {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_a_death_cut_short_is_cut_off_and_the_next_one_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger");
+        for (before, after) in
+            [("", ""), ("{}\n", "{}\n"), ("{}\n{\"time", "{}\n"), ("{\"time", ""), ("\n", "\n")]
+        {
+            std::fs::write(&path, before).unwrap();
+            append_to(&path).unwrap().write_all(b"[]\n").unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{after}[]\n"), "{before:?}");
+        }
+    }
 }
