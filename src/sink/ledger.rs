@@ -106,6 +106,9 @@ impl Ledger {
     }
 }
 
+/// How each line of a ledger begins.
+const LINE_BEGINS: &[u8] = b"{\"time\":\"";
+
 /// Opens a ledger to go on with. A last line without its end is cut off: the process died as it wrote it, and
 /// nobody was told that the message was taken.
 fn append_to(path: &Path) -> io::Result<File> {
@@ -124,7 +127,11 @@ fn append_to(path: &Path) -> io::Result<File> {
         }
         at -= 1;
     }
-    if at < whole {
+    // a file that is no ledger keeps what it has
+    let mut begun = [0; LINE_BEGINS.len()];
+    let seen = begun.len().min(usize::try_from(whole - at).unwrap_or(usize::MAX));
+    written.read_exact_at(&mut begun[..seen], at)?;
+    if at < whole && LINE_BEGINS.starts_with(&begun[..seen]) {
         file.set_len(at)?;
     }
     Ok(file)
@@ -186,9 +193,14 @@ mod tests {
     fn a_line_that_a_death_cut_short_is_cut_off_and_the_next_one_is_whole() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger");
-        for (before, after) in
-            [("", ""), ("{}\n", "{}\n"), ("{}\n{\"time", "{}\n"), ("{\"time", ""), ("\n", "\n")]
-        {
+        for (before, after) in [
+            ("", ""),
+            ("{}\n", "{}\n"),
+            ("{}\n{\"time", "{}\n"),
+            ("{\"time", ""),
+            ("\n", "\n"),
+            ("notes", "notes"),
+        ] {
             std::fs::write(&path, before).unwrap();
             append_to(&path).unwrap().write_all(b"[]\n").unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{after}[]\n"), "{before:?}");
