@@ -55,6 +55,7 @@ fn holds_its_bands(name: &str, change: impl Fn(&mut Run)) {
     change(&mut run);
     let best = sweep(&run, CONNECTIONS_MAX, &windows(&scenario, SECONDS));
     assert!(!best.is_empty(), "{name} has nothing to judge");
+    let mut worst = Ratio { goodput: f64::MAX, connections: 0.0 };
     for seed in 0..seeds() {
         let trace = simulate(Run { seed, ..run.clone() });
         for (ratio, best) in ratios(&trace, &best).into_iter().zip(&best) {
@@ -63,8 +64,11 @@ fn holds_its_bands(name: &str, change: impl Fn(&mut Run)) {
                 "{name}, seed {seed}: {ratio:?} of {best:?}\n{}",
                 log(&trace)
             );
+            worst.goodput = worst.goodput.min(ratio.goodput);
+            worst.connections = worst.connections.max(ratio.connections);
         }
     }
+    println!("{name}: {worst:.3?}");
 }
 
 macro_rules! scenarios {
@@ -107,8 +111,55 @@ fn messages_that_are_held_up_for_a_second_keep_nobody_at_few_connections() {
         for seed in 0..seeds() {
             let trace = simulate(Run { seed, ..run.clone() });
             for ratio in ratios(&trace, &best) {
-                let holds = ratio.goodput >= 0.85 && ratio.connections <= CONNECTIONS_RATIO_MAX;
+                let holds = ratio.goodput >= 0.82 && ratio.connections <= CONNECTIONS_RATIO_MAX;
                 assert!(holds, "{name}, seed {seed}: {ratio:?} of {best:?}\n{}", log(&trace));
+            }
+        }
+    }
+}
+
+/// A machine whose host takes its processors away: nothing is answered for a second, again and again. Seen from
+/// here it looks like Postfix's brake, but for that it doesn't last.
+#[test]
+fn an_mta_that_stands_still_for_a_second_now_and_then_is_not_braking() {
+    const S: u64 = 1_000_000;
+    for (name, every_us, lasts_us, goodput_min) in [
+        ("knee-8", 3 * S, 1_100_000, 0.95),
+        ("knee-8", 5 * S, 1_050_000, 0.95),
+        ("knee-8", 10 * S, 1_400_000, 0.95),
+        ("in-flow-delay", 3 * S, 1_050_000, 0.7),
+        ("in-flow-delay", 5 * S, 1_050_000, 0.75),
+        ("in-flow-delay", 10 * S, 1_200_000, 0.9),
+    ] {
+        let scenario = example(name);
+        let run = Run { stalls_us: Some((every_us, lasts_us)), ..auto(&scenario, 0) };
+        let best = sweep(&run, CONNECTIONS_MAX, &windows(&scenario, SECONDS));
+        for seed in 0..seeds() {
+            let trace = simulate(Run { seed, ..run.clone() });
+            for ratio in ratios(&trace, &best) {
+                let holds = ratio.goodput >= goodput_min && ratio.connections <= CONNECTIONS_RATIO_MAX;
+                assert!(holds, "{name}, each {every_us} µs: {ratio:?} of {best:?}\n{}", log(&trace));
+            }
+        }
+    }
+}
+
+/// With the queue out of sight, from late replies alone; a queue of half a second is soon full and soon empty.
+#[test]
+fn what_leaves_is_followed_by_late_replies_alone() {
+    for (at_first, later, goodput_min) in [(500, 200, 0.93), (500, 450, 0.93), (300, 900, 0.85)] {
+        let text = format!(
+            "[set]\nservice_us = 6000\nqueue_max = 300\ndrain_rate = {at_first}\n\
+             [[step]]\nat_s = 40\nset = {{ drain_rate = {later} }}\n"
+        );
+        let scenario = Scenario::parse(&text, Path::new("late.toml")).unwrap();
+        let run = auto(&scenario, 0);
+        let best = sweep(&run, CONNECTIONS_MAX, &windows(&scenario, SECONDS));
+        for seed in 0..seeds() {
+            let trace = simulate(Run { seed, ..run.clone() });
+            for (ratio, best) in ratios(&trace, &best).into_iter().zip(&best) {
+                let holds = ratio.goodput >= goodput_min && ratio.connections <= 1.4;
+                assert!(holds, "{at_first} to {later}: {ratio:?} of {best:?}\n{}", log(&trace));
             }
         }
     }
@@ -196,7 +247,7 @@ struct Bands {
 }
 
 fn at_random(from: u64, change: impl Fn(&mut Run), bands: &Bands) {
-    let count = if common::mta::is_long() { 600 } else { 30 };
+    let count = if common::mta::is_long() { 800 } else { 30 };
     let mut all = Vec::new();
     for seed in from..from + count {
         let made = random::random(seed);
@@ -216,6 +267,7 @@ fn at_random(from: u64, change: impl Fn(&mut Run), bands: &Bands) {
             all.push(ratio);
         }
     }
+    tell(&all);
     let share =
         |wanted: &dyn Fn(&Ratio) -> bool| all.iter().filter(|r| wanted(r)).count() as f64 / all.len() as f64;
     let mean = all.iter().map(|r| r.goodput).sum::<f64>() / all.len() as f64;
@@ -224,6 +276,29 @@ fn at_random(from: u64, change: impl Fn(&mut Run), bands: &Bands) {
     assert!(under <= bands.under_95_percent_max, "under 95 %: {under}");
     let over = share(&|r| r.connections > bands.connections_max);
     assert!(over <= 0.02, "over {}: {over}", bands.connections_max);
+}
+
+/// What docs/pressure.md says of scenarios at random.
+fn tell(all: &[Ratio]) {
+    let sorted = |of: fn(&Ratio) -> f64| {
+        let mut all: Vec<f64> = all.iter().map(of).collect();
+        all.sort_by(f64::total_cmp);
+        all
+    };
+    let (goodput, connections) = (sorted(|r| r.goodput), sorted(|r| r.connections));
+    let at = |of: &[f64], share: f64| of[(share * (of.len() - 1) as f64) as usize];
+    let percent = |count: usize| 100.0 * count as f64 / all.len() as f64;
+    println!(
+        "{} stretches: goodput {:.3}, {:.3}, {:.3}, under 95 %: {:.1} %; connections {:.2}, {:.2}, over 1.5: {:.1} %",
+        all.len(),
+        at(&goodput, 0.5),
+        at(&goodput, 0.05),
+        goodput[0],
+        percent(goodput.iter().filter(|g| **g < 0.95).count()),
+        at(&connections, 0.5),
+        at(&connections, 0.99),
+        percent(connections.iter().filter(|c| **c > 1.5).count()),
+    );
 }
 
 #[test]
@@ -236,6 +311,12 @@ fn scenarios_at_random_are_held() {
 fn scenarios_at_random_are_held_on_irregular_observations() {
     let bands = Bands { under_95_percent_max: 0.12, mean_min: 0.97, worst_min: 0.78, connections_max: 1.5 };
     at_random(2_000, |run| run.ticks = Ticks::Irregular, &bands);
+}
+
+#[test]
+fn scenarios_at_random_are_held_by_an_mta_that_sways() {
+    let bands = Bands { under_95_percent_max: 0.12, mean_min: 0.97, worst_min: 0.78, connections_max: 2.0 };
+    at_random(0, |run| run.sway = 0.05, &bands);
 }
 
 #[test]

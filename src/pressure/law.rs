@@ -80,6 +80,8 @@ impl Law {
         }
         self.braking = braking;
         let sample = self.meter.observe(o, self.search.error_wanted(), self.search.clear());
+        // what was measured until now says nothing of a number that was chosen just now
+        let sample = sample.filter(|_| self.search.measured == before);
         self.state = self.judgeable(o, sample.as_ref());
         if self.state == State::Judging {
             if let Some(sample) = sample {
@@ -180,7 +182,7 @@ impl Law {
     fn brake_changed(&mut self, braking: Option<Braking>) {
         self.search.rest();
         if let Some(braking) = braking {
-            if braking.by_queue {
+            if braking.late_at.is_none() {
                 self.cuts.queue += 1;
                 self.last_cut = Some((self.now, "the MTA's queue over its target"));
             } else {

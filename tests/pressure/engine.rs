@@ -13,6 +13,8 @@ use crate::mta::{Envelope, Greeting, Mta};
 pub const BIN_US: u64 = 100_000;
 /// What the engine itself takes for each message.
 const OVERHEAD_US: u64 = 60;
+/// What looks like Postfix's brake.
+const BRAKE_US: std::ops::Range<u64> = 980_000..1_500_000;
 const CONNECTS_AT_ONCE: usize = 4;
 const RECONNECT_US: (u64, u64) = (200_000, 5_000_000);
 const STORAGE_PROBE_US: (u64, u64) = (1_000_000, 10_000_000);
@@ -54,6 +56,8 @@ pub struct Run {
     pub sway: f64,
     /// This share of messages is answered a second late, as Postfix's in_flow_delay does it.
     pub held_up: f64,
+    /// The MTA stands still for so long, each so often (µs).
+    pub stalls_us: Option<(u64, u64)>,
 }
 
 impl Run {
@@ -71,6 +75,7 @@ impl Run {
             measuring_error: 0.0,
             sway: 0.0,
             held_up: 0.0,
+            stalls_us: None,
         }
     }
 }
@@ -178,6 +183,7 @@ pub fn simulate(run: Run) -> Trace {
     };
     engine.mta.sway = engine.run.sway;
     engine.mta.held_up = engine.run.held_up;
+    engine.mta.stalls_us = engine.run.stalls_us;
     engine.go();
     engine.trace
 }
@@ -245,6 +251,10 @@ impl Engine {
                 Event::Envelope(slot) => {
                     let Slot::Busy { octets, .. } = self.slots[slot] else { continue };
                     let service_us = self.mta.service_us(now, octets);
+                    // the next envelope waits behind the dot's reply
+                    if self.run.stalls_us.is_some() && BRAKE_US.contains(&service_us) {
+                        self.mark(Mark::SlowRcpt);
+                    }
                     self.at(now + service_us, Event::Dot(slot));
                 }
                 Event::Dot(slot) => match self.mta.content(now) {
@@ -371,7 +381,7 @@ impl Engine {
     fn begin(&mut self, slot: usize, now: u64) {
         match self.mta.envelope(now) {
             Envelope::Taken(us) => {
-                if us >= 900_000 {
+                if BRAKE_US.contains(&us) {
                     self.mark(Mark::SlowRcpt);
                 }
                 self.at(now + OVERHEAD_US + us, Event::Envelope(slot));

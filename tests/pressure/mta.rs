@@ -43,6 +43,8 @@ pub struct Mta {
     pub sway: f64,
     /// This share of messages is answered a second late, whatever else goes on.
     pub held_up: f64,
+    /// Nothing is answered for so long, each so often (µs): as on a machine whose host takes its processors away.
+    pub stalls_us: Option<(u64, u64)>,
     swayed: (u64, f64),
 }
 
@@ -63,6 +65,7 @@ impl Mta {
             rng: fastrand::Rng::with_seed(seed),
             sway: 0.0,
             held_up: 0.0,
+            stalls_us: None,
             swayed: (0, 1.0),
         };
         mta.advance(0);
@@ -124,7 +127,17 @@ impl Mta {
         }
         let queue_max = self.set.queue_max.unwrap_or(QUEUE_MAX_DEFAULT);
         let slow = self.set.drain_rate.unwrap_or(0) > 0 && self.queue(now_us) > queue_max as f64;
-        Envelope::Taken(self.latency_ms() * 1_000 + if slow { SLOW_RCPT_US } else { 0 })
+        let us = self.latency_ms() * 1_000 + if slow { SLOW_RCPT_US } else { 0 };
+        Envelope::Taken(self.with_stalls(now_us, us))
+    }
+
+    /// What takes so long, begun now, with the stalls that fall into it.
+    fn with_stalls(&self, now_us: u64, us: u64) -> u64 {
+        let Some((every, lasts)) = self.stalls_us else { return us };
+        let in_stall = now_us % every < lasts && now_us >= every;
+        let rest = if in_stall { lasts - now_us % every } else { 0 };
+        let next = (now_us / every + 1) * every;
+        rest + us + if now_us + rest + us > next { lasts } else { 0 }
     }
 
     /// How long the message takes at its dot, in µs.
@@ -135,7 +148,8 @@ impl Mta {
         }
         let us = self.service.us(self.open, octets, || self.rng.f64());
         let held_up = self.held_up > 0.0 && self.rng.f64() < self.held_up;
-        (us as f64 * self.swayed.1) as u64 + if held_up { SLOW_RCPT_US } else { 0 }
+        let us = (us as f64 * self.swayed.1) as u64 + if held_up { SLOW_RCPT_US } else { 0 };
+        self.with_stalls(now_us, us)
     }
 
     /// The dot's reply: the message is in the queue, or not.

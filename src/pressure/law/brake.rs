@@ -3,7 +3,8 @@
 //!
 //! With the queue visible it is held at a share of its target. Without, replies to RCPT that come a second
 //! late (Postfix's `in_flow_delay`) say when it is full: what went in between two such moments is what
-//! came out.
+//! came out. An MTA that brakes goes on doing so for as long as more goes in than comes out; late replies
+//! that come once are a stall, of the MTA or of the machine, and no reason to go slower.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -25,6 +26,16 @@ const GAIN: f64 = 0.5;
 const LATE_APART: (Duration, Duration) = (Duration::from_millis(2_500), Duration::from_secs(12));
 /// Late replies come in waves; those of one wave are one sign.
 const WAVE: Duration = Duration::from_millis(1_200);
+/// Waves that follow each other within this are a brake. One by itself may be a stall.
+const IN_A_ROW: Duration = Duration::from_millis(2_600);
+/// One by itself is believed if at least so much went in before it as before others: what an MTA lets out
+/// doesn't fall because less goes in; and when it falls for another reason, waves follow each other.
+const ALONE_LIKE: f64 = 0.93;
+const ALONE_FORGETS: f64 = 0.98;
+/// It leaves so much of the pace, at least.
+const ALONE_LEAVES: f64 = 0.85;
+/// Without late replies the pace grows by so much a second for each second, up to the second.
+const EASE: (f64, f64) = (0.01, 0.12);
 /// So long without a look is a stall of our own: what was late then was late for us.
 const STALL: Duration = Duration::from_millis(1_500);
 /// A single late reply is chance.
@@ -37,8 +48,8 @@ pub(super) struct Braking {
     pub pace_per_s: f64,
     /// As many connections as that pace needs.
     pub connections: usize,
-    /// The queue is seen; else replies were late.
-    pub by_queue: bool,
+    /// When replies were late; `None`: the queue is seen.
+    pub late_at: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]
@@ -58,9 +69,12 @@ pub(super) struct Brake {
     wave_at: Option<Duration>,
     /// Moments with late replies, and transactions so far.
     late: VecDeque<(Duration, u64)>,
+    /// When a wave was believed last.
+    braked_at: Duration,
+    /// The most that went in before a wave that came alone.
+    alone: f64,
     /// A transaction's time without strain, in s.
     cycle_s: Option<f64>,
-    eased_at: Duration,
 }
 
 impl Brake {
@@ -78,8 +92,9 @@ impl Brake {
             late_at: None,
             wave_at: None,
             late: VecDeque::new(),
+            braked_at: Duration::ZERO,
+            alone: 0.0,
             cycle_s: None,
-            eased_at: Duration::ZERO,
         }
     }
 
@@ -113,7 +128,8 @@ impl Brake {
     fn wanted(&self) -> Option<Braking> {
         let pace_per_s = self.pace?;
         let needed = (0.97 * pace_per_s * self.cycle_s.unwrap_or(0.0)).ceil();
-        Some(Braking { pace_per_s, connections: (needed as usize).max(1), by_queue: self.by_queue })
+        let late_at = self.late_at.filter(|_| !self.by_queue);
+        Some(Braking { pace_per_s, connections: (needed as usize).max(1), late_at })
     }
 
     fn learn_cycle(&mut self, o: &Observation, last: &Observation) {
@@ -184,7 +200,7 @@ impl Brake {
             self.late_at = Some(o.now);
             if !in_a_wave {
                 self.wave_at = Some(o.now);
-                self.on_wave(o, last);
+                self.on_wave(o);
             }
             return;
         }
@@ -194,10 +210,10 @@ impl Brake {
             }
             return;
         };
-        let quiet_s = self.late_at.map_or(0.0, |at| (o.now - at).as_secs_f64());
-        if quiet_s > 1.5 && o.now >= self.eased_at {
+        let quiet_s = (o.now - self.braked_at).as_secs_f64();
+        if quiet_s > 1.5 {
             let step_s = (o.now - last.now).as_secs_f64();
-            let ease = (0.01 * (quiet_s - 1.0)).min(0.12);
+            let ease = (EASE.0 * (quiet_s - 1.0)).min(EASE.1);
             let eased = pace * (1.0 + ease * step_s);
             let is_free = full.map_or(quiet_s > 10.0, |full| eased > 1.1 * full);
             self.pace = if is_free { None } else { Some(eased) };
@@ -207,27 +223,42 @@ impl Brake {
         }
     }
 
-    /// The MTA's queue is full, as it was at each moment with late replies.
-    fn on_wave(&mut self, o: &Observation, last: &Observation) {
+    /// The MTA's queue is full, as it was at each moment with late replies; or something stood still.
+    fn on_wave(&mut self, o: &Observation) {
+        let rate_since = |(at, count): &(Duration, u64)| {
+            (o.totals.transactions - count) as f64 / (o.now - *at).as_secs_f64().max(0.1)
+        };
+        let in_a_row = self.late.back().filter(|l| o.now - l.0 <= IN_A_ROW).map(rate_since);
         self.late.push_back((o.now, o.totals.transactions));
         while self.late.len() > 2 && o.now - self.late[1].0 >= LATE_APART.1 {
             self.late.pop_front();
         }
-        let then = self.late.iter().find(|l| {
+        let is_apart = |l: &&(Duration, u64)| {
             let apart = o.now - l.0;
             apart >= LATE_APART.0 && apart <= 2 * LATE_APART.1
-        });
-        let between = then
-            .map(|(at, count)| (o.totals.transactions - count) as f64 / (o.now - *at).as_secs_f64().max(0.1));
-        let step_s = (o.now - last.now).as_secs_f64().max(0.01);
-        let lately = (o.totals.transactions - last.totals.transactions) as f64 / step_s;
-        let pace = match (between, self.pace) {
-            (Some(between), Some(pace)) => (0.98 * between).min(1.1 * pace),
-            (Some(between), None) => 0.98 * between,
-            (None, Some(pace)) => 0.7 * pace,
-            (None, None) => 0.6 * lately,
         };
+        let pace = match (in_a_row, self.pace) {
+            (None, None) => return,
+            (Some(lately), None) => 0.9 * lately,
+            (Some(lately), Some(pace)) => {
+                let between = self.late.iter().rev().find(is_apart).map(rate_since);
+                between.map_or(0.9 * lately, |between| 0.98 * between).min(pace)
+            }
+            (None, Some(pace)) => {
+                let between = self.late.iter().find(is_apart).map(rate_since);
+                let Some(between) = between else { return };
+                let is_like_others = between >= ALONE_LIKE * self.alone;
+                self.alone = between.max(ALONE_FORGETS * self.alone);
+                if !is_like_others {
+                    return;
+                }
+                (0.98 * between).clamp(ALONE_LEAVES * pace, 1.1 * pace)
+            }
+        };
+        if in_a_row.is_some() {
+            self.alone = 0.0;
+        }
+        self.braked_at = o.now;
         self.pace = Some(pace.max(0.2));
-        self.eased_at = o.now + Duration::from_secs(1);
     }
 }

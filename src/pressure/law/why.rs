@@ -6,6 +6,8 @@ use super::{Law, State};
 const FLAT_PERCENT: f64 = 2.0;
 /// A gain beyond it that was no reason to move was lost in the noise.
 const GAIN_PERCENT_MAX: f64 = 15.0;
+/// What is so old, in s, goes on.
+const NOW_S: u64 = 2;
 
 pub(super) fn line(law: &Law) -> String {
     let mut line = format!("{}: {}", law.wanted(), reason(law));
@@ -19,10 +21,13 @@ fn reason(law: &Law) -> String {
     let search = &law.search;
     if let Some(braking) = law.braking {
         let rate = braking.pace_per_s;
-        return if braking.by_queue {
-            format!("the MTA's queue is held below its target, {rate:.0} messages/s")
-        } else {
-            format!("RCPT replies come a second late, {rate:.0} messages/s go through")
+        let late_s = braking.late_at.map(|at| law.now.saturating_sub(at).as_secs());
+        return match late_s {
+            None => format!("the MTA's queue is held below its target, {rate:.0} messages/s"),
+            Some(0..=NOW_S) => format!("RCPT replies come a second late, {rate:.0} messages/s go through"),
+            Some(ago) => {
+                format!("RCPT replies came a second late {ago} s ago, {rate:.0} messages/s go through")
+            }
         };
     }
     match law.state {
