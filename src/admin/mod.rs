@@ -29,7 +29,7 @@ mod server;
 mod tls;
 mod token;
 
-pub use calls::{BODY_BYTES_MAX, CALLS, Call, Field};
+pub use calls::{BODY_BYTES_MAX, CALLS, CHANGES_MAX, Call, Field};
 pub use error::AdminError;
 pub use events::SUBSCRIBERS_MAX;
 pub use server::{Server, Settings};

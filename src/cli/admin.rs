@@ -3,6 +3,7 @@
 use super::exit::{self, ExitCode};
 use super::session::Session;
 use crate::admin::{AdminError, Server, Settings};
+use crate::config::NO_LISTENER;
 
 /// The token's file, where the configuration names none, in the spool's folder.
 const TOKEN_FILE: &str = "admin.token";
@@ -14,7 +15,7 @@ const TOKEN_FILE: &str = "admin.token";
 /// listened on (69, 77). Nothing listens then.
 pub async fn start(session: &Session) -> anyhow::Result<Option<Server>> {
     let admin = &session.config.admin;
-    let Some(listen) = admin.listen.clone() else { return Ok(None) };
+    let Some(listen) = admin.listen.clone().filter(|listen| listen != NO_LISTENER) else { return Ok(None) };
     let hosts = admin.hosts.as_deref().unwrap_or_default();
     let settings = Settings {
         listen,

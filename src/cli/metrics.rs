@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::exit::{self, ExitCode};
 use super::session::{self, Session};
+use crate::config::NO_LISTENER;
+use crate::logs;
 use crate::metrics::{Exporter, MetricsError, RunSource, Server};
 use crate::runner::{DrainConfig, Progress};
 use crate::spool::DirSpool;
@@ -13,7 +15,7 @@ use crate::spool::DirSpool;
 /// # Errors
 /// It is no address (64), or it can't be listened on (69, 77).
 pub async fn bind(listen: Option<&str>, says: bool) -> anyhow::Result<Option<Server>> {
-    let Some(listen) = listen else { return Ok(None) };
+    let Some(listen) = listen.filter(|listen| *listen != NO_LISTENER) else { return Ok(None) };
     let server = Server::bind(listen).await;
     let code = server.as_ref().err().map_or(exit::DONE, code_of);
     let server = server.exit_code(code)?;
@@ -23,7 +25,9 @@ pub async fn bind(listen: Option<&str>, says: bool) -> anyhow::Result<Option<Ser
             "the metrics on {address} can be read by whoever reaches this host: there is no password"
         );
     }
-    if says {
+    if !logs::are_for_people() {
+        tracing::info!("metrics on http://{address}/metrics");
+    } else if says {
         eprintln!("infeed: metrics on http://{address}/metrics");
     }
     Ok(Some(server))

@@ -47,6 +47,7 @@ pub use settings::{
     Webhook, table,
 };
 pub use spool_dir::{resolve_spool_dir, resolve_spool_dir_in};
+pub use text::NO_LISTENER;
 pub use tls_mode::TlsMode;
 pub use value::{Bound, Field, OnDoubt, Setting, Value};
 

@@ -295,7 +295,7 @@ settings! {
     metrics: Metrics {
         /// Address and port that /metrics, /healthz and /readyz are answered on; port 0: a free one.
         ///
-        /// Unset, nothing listens. There is no password: whoever reaches it reads job ids, MTA names and
+        /// Unset, or `none`, nothing listens. There is no password: whoever reaches it reads job ids, MTA names and
         /// counts, so it is best on this host's loopback.
         listen: Option<String> = None, Bound::ListenAddress { example: "127.0.0.1:9925" };
     }
@@ -304,7 +304,7 @@ settings! {
     admin: Admin {
         /// Address and port that the daemon answers the admin API and its page on; port 0: a free one.
         ///
-        /// Unset, nothing listens. Each call needs the token. Beyond this host's loopback it is refused without TLS.
+        /// Unset, or `none`, nothing listens. Each call needs the token. Beyond this host's loopback it is refused without TLS.
         listen: Option<String> = None, Bound::ListenAddress { example: "127.0.0.1:9926" };
         /// File that holds the token, for the daemon's user alone; made at the first start.
         ///

@@ -27,9 +27,14 @@ pub(super) fn is_mta_address(text: &str) -> bool {
     }
 }
 
+/// The word that stands for no address to listen on, for instance to set aside the configuration file's.
+pub const NO_LISTENER: &str = "none";
+
 /// Where to listen: port 0 is a free one.
 pub(super) fn is_listen_address(text: &str) -> bool {
-    is_host_port(text) || text.strip_suffix(":0").is_some_and(|host| is_host_port(&format!("{host}:1")))
+    text == NO_LISTENER
+        || is_host_port(text)
+        || text.strip_suffix(":0").is_some_and(|host| is_host_port(&format!("{host}:1")))
 }
 
 /// Names of hosts with commas between them.

@@ -183,7 +183,7 @@ impl fmt::Display for Bound {
             Bound::RangeOr { min, max, word } => write!(f, "{min} to {max}, or \"{word}\""),
             Bound::PowerOfTwo { max } => write!(f, "a power of two, at most {max}"),
             Bound::MtaAddress => f.write_str("host:port, [IPv6]:port or unix:/path"),
-            Bound::ListenAddress { .. } => f.write_str("host:port or [IPv6]:port"),
+            Bound::ListenAddress { .. } => f.write_str("host:port, [IPv6]:port or \"none\""),
             Bound::WebUrl { .. } => {
                 f.write_str("an http:// or https:// URL, with no user name or password in it")
             }

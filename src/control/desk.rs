@@ -53,7 +53,7 @@ pub struct Desk {
 /// Why a request was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
-    #[error("a request that can't be read: {0}")]
+    #[error("{0}")]
     BadRequest(String),
     #[error(transparent)]
     Spool(#[from] SpoolError),

@@ -112,7 +112,7 @@ async fn converse(stream: UnixStream, desk: Arc<Desk>) {
     }
     let reply = match serde_json::from_str::<Request>(&line) {
         Ok(request) => desk.answer(request).await,
-        Err(e) => Err(Trouble::BadRequest(e.to_string())),
+        Err(e) => Err(Trouble::BadRequest(format!("a request that can't be read: {e}"))),
     };
     let reply = reply.unwrap_or_else(|trouble| desk.refusal(&trouble));
     let Ok(mut text) = serde_json::to_string(&reply) else { return };

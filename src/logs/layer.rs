@@ -28,6 +28,8 @@ struct Shared {
 
 struct State {
     out: Box<dyn Write + Send>,
+    /// As it was asked for; `format` is what it came to.
+    asked: LogFormat,
     format: LogFormat,
     /// While it is written to.
     journald: Option<Journald>,
@@ -44,7 +46,13 @@ impl Layer {
 
     /// Writes to `out`, or to the journal that listens at `journal`.
     pub fn new(out: Box<dyn Write + Send>, format: LogFormat, journal: &Path, coloured: bool) -> Self {
-        let state = State { out, format: LogFormat::Human, journald: None, repeats: Repeats::default() };
+        let state = State {
+            out,
+            asked: LogFormat::Human,
+            format: LogFormat::Human,
+            journald: None,
+            repeats: Repeats::default(),
+        };
         let layer = Self(Arc::new(Shared {
             state: Mutex::new(state),
             hasher: RandomState::new(),
@@ -55,13 +63,18 @@ impl Layer {
         layer
     }
 
+    /// As it is written now.
+    pub(super) fn format(&self) -> LogFormat {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).format
+    }
+
     /// `Auto` is as good as `Human` here. A journal that is not there is told of, and standard error is used.
     pub(super) fn set_format(&self, format: LogFormat) {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.format == format {
+        if state.asked == format {
             return;
         }
-        state.format = format;
+        (state.asked, state.format) = (format, format);
         state.journald = None;
         if format != LogFormat::Journald {
             return;

@@ -57,6 +57,11 @@ pub fn set_format(format: LogFormat) {
     }
 }
 
+/// Whether what is written to standard error is read by people, as far as is known: not JSON, and not the journal.
+pub fn are_for_people() -> bool {
+    LOG.get().is_none_or(|log| log.format() == LogFormat::Human)
+}
+
 /// What `auto` comes to here.
 fn chosen(format: LogFormat) -> LogFormat {
     match format {

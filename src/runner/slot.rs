@@ -310,7 +310,8 @@ impl Slot {
         if self.steering.asked() == connections {
             return;
         }
-        tracing::info!("MTA {}: connections = {connections}", self.mta.name);
+        let mta = self.mta.name.as_str();
+        tracing::info!(target: logs::STATE, mta, "MTA {mta}: connections = {connections}");
         self.steering.set(&self.config, connections);
         if let Some(pool) = &mut self.pool {
             pool.set_connections(self.steering.connections());
@@ -336,7 +337,7 @@ impl Slot {
             News::Changed => String::new(),
             News::Flapped { changes } => format!(", after {changes} changes in {} s", Said::WINDOW.as_secs()),
         };
-        let changes = news.changes();
+        let changes = Some(news.changes()).filter(|changes| *changes > 1);
         if state == "up" {
             tracing::info!(target: logs::STATE, mta, state, changes, "MTA {mta} is up{often}");
         } else {

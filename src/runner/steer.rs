@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::mtas::MtaConfig;
 use crate::config::Connections;
 use crate::infeed::{MtaState, MtaStatus, Pool};
+use crate::logs;
 use crate::pressure::law::{Cuts, Decision, Law, Limits, Observation, Totals};
 use crate::pressure::queue::{QueueConfig, QueueProbe, Reading};
 
@@ -182,8 +183,9 @@ impl Steering {
         let is_new = self.logged.is_none_or(|(at, count)| {
             count != connections && now.saturating_duration_since(at) >= LOGGED_EVERY
         });
-        if is_new {
-            tracing::info!("MTA {}: N is {}", config.name, law.why());
+        if is_new && !observation.held {
+            let mta = config.name.as_str();
+            tracing::info!(target: logs::STATE, mta, connections, "MTA {mta}: N is {}", law.why());
             self.logged = Some((now, connections));
         }
         let is_new = pace_per_s != self.pace_per_s;

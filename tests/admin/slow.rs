@@ -3,15 +3,17 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use infeed::admin::CHANGES_MAX;
 use infeed::http::CONNECTIONS_MAX;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
-use super::client::Api;
+use super::client::{Api, DEADLINE};
 use crate::common::daemon::MERGED;
 use crate::common::desk::Desk;
 use crate::common::sink::SinkProcess;
 use crate::common::tally::{Repeats, Tally};
+use crate::common::wait::wait_until;
 
 /// Room for many sockets in this process.
 fn room_for_files() {
@@ -81,4 +83,32 @@ fn a_head_or_a_body_that_does_not_come_is_not_waited_for_without_end() {
     assert!(!said.contains(" 200 "), "{said}");
     assert_eq!(desk.status()["standstill"], serde_json::Value::Null, "half a call is none");
     api.daemon.stop();
+}
+
+/// A cancellation is answered once what is in flight has ended; whoever hangs up before leaves it behind.
+#[test]
+fn changes_that_wait_are_bounded_those_of_callers_that_hung_up_among_them() {
+    let desk = Desk::new();
+    let sink = SinkProcess::start(&desk.path("sink"), &["--latency-ms", "60000"]);
+    let api = Api::start(&desk, &["--mta", &sink.address(), "--connections", "1"]);
+    let job = desk.submit_list("job", 10, MERGED, &["--merge"]);
+    wait_until("transaction in flight", DEADLINE, || {
+        api.get("/api/v1/status").json()["in_flight"].as_u64() >= Some(1)
+    });
+    let cancel = api.head("POST", &format!("/api/v1/jobs/{job}/cancel")) + "Content-Length: 0\r\n\r\n";
+    let mut wait: Vec<TcpStream> = (0..CHANGES_MAX).map(|_| api.connect()).collect();
+    for caller in &mut wait {
+        caller.write_all(cancel.as_bytes()).expect("sent");
+    }
+    wait_until("refusal", DEADLINE, || {
+        let answer = api.call("POST", "/api/v1/connections", Some(&json!({ "connections": 6 })));
+        assert!([200, 503].contains(&answer.status), "{answer:?}");
+        answer.status == 503
+    });
+    drop(wait);
+    let (status, text, _) = api.refused("POST", "/api/v1/connections", Some(&json!({ "connections": 7 })));
+    assert_eq!((status, text.starts_with(&CHANGES_MAX.to_string())), (503, true), "{text}");
+    assert_eq!(api.get("/api/v1/status").status, 200, "who only looks is answered");
+    drop(api);
+    drop(sink);
 }

@@ -52,13 +52,14 @@ export class Overview {
     this.standing(status);
   }
 
-  backlog({ backlog, rate_10_s, rate_60_s }) {
+  backlog({ backlog, rate_10_s, rate_60_s, standstill }) {
     if (backlog.recipients === 0) return 'nothing waits';
     const later = backlog.due < backlog.recipients ? `, ${format.count(backlog.deferred)} deferred` : '';
     if (backlog.due === 0) {
       const next = backlog.next_due_us ? `the next is due in ${format.duration(backlog.next_due_us / 1e6 - Date.now() / 1000)}` : 'none is due';
       return `${next}${later}`;
     }
+    if (standstill) return `${format.count(backlog.due)} due${later}; everything is paused`;
     // the last minute is steadier, the last ten seconds are there sooner
     const rate = rate_60_s > 0 ? rate_60_s : rate_10_s;
     const eta = rate > 0 ? `what is due takes ${format.duration(backlog.due / rate)} more` : 'nothing moves';

@@ -1,6 +1,7 @@
 //! Settings of one MTA that change while the run goes on, as somebody at the desk wants it.
 
 use super::{Slot, Slots};
+use crate::logs;
 use crate::runner::command::MtaChange;
 use crate::spool::Owner;
 
@@ -10,7 +11,7 @@ impl<O: Owner> Slots<O> {
     pub fn change(&mut self, name: &str, change: &MtaChange) -> usize {
         let Some(at) = self.all.iter().position(|slot| slot.mta.name == name) else { return 0 };
         let slot = &mut self.all[at];
-        tracing::info!("MTA {name}: {change}");
+        tracing::info!(target: logs::STATE, mta = name, "MTA {name}: {change}");
         if let Some(rate) = change.messages_per_second {
             slot.mta.set_rate(rate);
             slot.config.messages_per_second = rate;
