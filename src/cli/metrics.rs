@@ -25,7 +25,7 @@ pub async fn bind(listen: Option<&str>, says: bool) -> anyhow::Result<Option<Ser
             "the metrics on {address} can be read by whoever reaches this host: there is no password"
         );
     }
-    if !logs::are_for_people() {
+    if !logs::are_for_people() && tracing::enabled!(tracing::Level::INFO) {
         tracing::info!("metrics on http://{address}/metrics");
     } else if says {
         eprintln!("infeed: metrics on http://{address}/metrics");

@@ -166,7 +166,7 @@ fn beside(args: &SendArgs, session: &mut Session) -> anyhow::Result<Beside> {
     if args.drain.connections.is_some() {
         session.remark(format_args!("--connections is {who}'s to say; it has its own number"));
     }
-    if args.drain.metrics.is_some() {
+    if args.drain.metrics.as_deref().is_some_and(|listen| listen != config::NO_LISTENER) {
         session.remark(format_args!("--metrics is {who}'s to answer: `infeed serve --metrics`"));
     }
     Ok(Beside::Whole)

@@ -12,7 +12,11 @@ use tracing_subscriber::layer::Context;
 use super::journald::{Journald, SOCKET};
 use super::line::{Line, Value};
 use super::repeats::Repeats;
+use crate::clock::{Micros, SECOND_US};
 use crate::config::LogFormat;
+
+/// A start asks for its format twice, for the command line and for the configuration; a reload asks again.
+const NO_JOURNAL_FOR_US: Micros = 5 * SECOND_US;
 
 /// Takes every event that the level lets through. Clones share what they write to.
 #[derive(Clone)]
@@ -28,8 +32,8 @@ struct Shared {
 
 struct State {
     out: Box<dyn Write + Send>,
-    /// As it was asked for; `format` is what it came to.
-    asked: LogFormat,
+    /// When a journal was looked for in vain.
+    no_journal_us: Option<Micros>,
     format: LogFormat,
     /// While it is written to.
     journald: Option<Journald>,
@@ -48,7 +52,7 @@ impl Layer {
     pub fn new(out: Box<dyn Write + Send>, format: LogFormat, journal: &Path, coloured: bool) -> Self {
         let state = State {
             out,
-            asked: LogFormat::Human,
+            no_journal_us: None,
             format: LogFormat::Human,
             journald: None,
             repeats: Repeats::default(),
@@ -71,10 +75,13 @@ impl Layer {
     /// `Auto` is as good as `Human` here. A journal that is not there is told of, and standard error is used.
     pub(super) fn set_format(&self, format: LogFormat) {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.asked == format {
+        let now_us = crate::clock::now_us();
+        let lately = |at_us: Micros| now_us.abs_diff(at_us) < NO_JOURNAL_FOR_US;
+        let is_not_there = format == LogFormat::Journald && state.no_journal_us.is_some_and(lately);
+        if state.format == format || is_not_there {
             return;
         }
-        (state.asked, state.format) = (format, format);
+        state.format = format;
         state.journald = None;
         if format != LogFormat::Journald {
             return;
@@ -82,13 +89,13 @@ impl Layer {
         match Journald::at(&self.0.journal) {
             Ok(journald) => state.journald = Some(journald),
             Err(e) => {
-                state.format = LogFormat::Human;
+                (state.format, state.no_journal_us) = (LogFormat::Human, Some(now_us));
                 let message = format!(
                     "no journal at {}: {e}; the log goes to standard error",
                     self.0.journal.display()
                 );
                 let line = Line {
-                    at_us: crate::clock::now_us(),
+                    at_us: now_us,
                     level: Level::WARN,
                     is_state: true,
                     message,

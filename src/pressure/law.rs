@@ -2,11 +2,12 @@
 //!
 //! It measures goodput at a number of connections (`meter`), keeps what each number gave (`table`), looks
 //! for the smallest that gives enough (`search`), obeys what the MTA says of strain (`strain`), and brakes
-//! where delivery behind the MTA is the limit (`brake`). docs/pressure.md tells it to operators.
+//! where delivery behind the MTA is the limit (`brake`, `late`). docs/pressure.md tells it to operators.
 
 use std::time::Duration;
 
 mod brake;
+mod late;
 mod meter;
 mod observation;
 mod search;
@@ -75,13 +76,14 @@ impl Law {
         self.heed(o);
         let full = self.search.goodput().map(|g| g / self.recipients.max(0.1));
         let braking = self.brake.observe(o, self.limits.queue_target, full);
-        if braking.is_some() != self.braking.is_some() {
+        let brake_changed = braking.is_some() != self.braking.is_some();
+        if brake_changed {
             self.brake_changed(braking);
         }
         self.braking = braking;
         let sample = self.meter.observe(o, self.search.error_wanted(), self.search.clear());
-        // what was measured until now says nothing of a number that was chosen just now
-        let sample = sample.filter(|_| self.search.measured == before);
+        // what was measured until now says nothing of a number that was chosen just now, nor of one without a brake
+        let sample = sample.filter(|_| self.search.measured == before && !brake_changed);
         self.state = self.judgeable(o, sample.as_ref());
         if self.state == State::Judging {
             if let Some(sample) = sample {
@@ -90,7 +92,7 @@ impl Law {
         } else if self.state != State::Trouble {
             self.search.rest();
         }
-        if self.search.measured != before {
+        if self.search.measured != before || brake_changed {
             self.meter.restart(o.now, self.wanted());
         } else if sample.is_some() {
             self.meter.go_on();

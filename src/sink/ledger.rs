@@ -110,9 +110,9 @@ impl Ledger {
 const LINE_BEGINS: &[u8] = b"{\"time\":\"";
 
 /// Opens a ledger to go on with. A last line without its end is cut off: the process died as it wrote it, and
-/// nobody was told that the message was taken.
+/// nobody was told that the message was taken. Of a file that is no ledger it is ended.
 fn append_to(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
     // a device or a pipe has no end to look at
     let whole = if file.metadata()?.is_file() { file.metadata()?.len() } else { 0 };
     if whole == 0 {
@@ -127,12 +127,18 @@ fn append_to(path: &Path) -> io::Result<File> {
         }
         at -= 1;
     }
-    // a file that is no ledger keeps what it has
     let mut begun = [0; LINE_BEGINS.len()];
     let seen = begun.len().min(usize::try_from(whole - at).unwrap_or(usize::MAX));
     written.read_exact_at(&mut begun[..seen], at)?;
-    if at < whole && LINE_BEGINS.starts_with(&begun[..seen]) {
+    let begun = &begun[..seen];
+    if at == whole {
+        return Ok(file);
+    }
+    // after a power cut the end may be octets that were never written
+    if LINE_BEGINS.starts_with(begun) || begun.iter().all(|octet| *octet == 0) {
         file.set_len(at)?;
+    } else {
+        file.write_all(b"\n")?;
     }
     Ok(file)
 }
@@ -199,7 +205,8 @@ mod tests {
             ("{}\n{\"time", "{}\n"),
             ("{\"time", ""),
             ("\n", "\n"),
-            ("notes", "notes"),
+            ("{}\n\0\0\0\0\0\0\0\0\0\0\0", "{}\n"),
+            ("notes", "notes\n"),
         ] {
             std::fs::write(&path, before).unwrap();
             append_to(&path).unwrap().write_all(b"[]\n").unwrap();

@@ -252,7 +252,9 @@ impl Engine {
                     let Slot::Busy { octets, .. } = self.slots[slot] else { continue };
                     let service_us = self.mta.service_us(now, octets);
                     // the next envelope waits behind the dot's reply
-                    if self.run.stalls_us.is_some() && BRAKE_US.contains(&service_us) {
+                    if (self.run.stalls_us.is_some() || self.run.held_up > 0.0)
+                        && BRAKE_US.contains(&service_us)
+                    {
                         self.mark(Mark::SlowRcpt);
                     }
                     self.at(now + service_us, Event::Dot(slot));
