@@ -268,6 +268,32 @@ fn without_enough_work_connections_do_not_climb() {
     assert!(goodput(&trace, (20.0, 90.0)) >= 0.97 * 200.0, "{}", log(&trace));
 }
 
+/// Between two jobs, and while everything is paused, nothing is learnt of what leaves the MTA.
+#[test]
+fn a_pace_stays_as_it_is_while_nothing_is_sent() {
+    let mut law = Law::new(limits());
+    let mut o = Observation { established: 8, ..Observation::default() };
+    let mut look = |seconds: u64, transactions: u64, late: bool| {
+        let mut pace = None;
+        for tick in 0..10 * seconds {
+            o.now += std::time::Duration::from_millis(100);
+            o.totals.transactions += transactions;
+            o.totals.recipients += transactions;
+            o.totals.busy_us += 800_000;
+            o.totals.marks[Mark::SlowRcpt.index()] += if late && tick % 15 == 0 { 4 } else { 0 };
+            pace = law.observe(&o).pace_per_s;
+        }
+        pace
+    };
+    let braked = look(6, 50, true).expect("late replies that follow each other");
+    assert!(braked < 600.0, "{braked}");
+    look(2, 0, false);
+    let idle = look(1, 0, false).expect("it stays");
+    assert_eq!(look(120, 0, false), Some(idle));
+    assert!((idle / braked - 1.0).abs() < 0.1, "{braked}, then {idle}");
+    assert!(look(30, 60, false).is_none_or(|pace| pace > 1.2 * idle), "used, it grows");
+}
+
 /// What the law holds in scenarios at random: (share of windows under 95 % of the best, mean goodput, the
 /// worst window's goodput, the most connections beside the fewest that reach 95 %, at the 98th percentile).
 struct Bands {

@@ -17,6 +17,7 @@ use super::status::Status;
 use crate::clock::{self, Micros};
 use crate::config::{self, Value};
 use crate::intake::address::check_domain_only;
+use crate::logs;
 use crate::pressure::window::Windows;
 use crate::runner::{MtaChange, RunEnded, RunHandle, RunStatus};
 use crate::spool::{Change, DirSpool, JobId, JobState, Pacing, Requested, SpoolError, Standstill};
@@ -158,7 +159,12 @@ impl Desk {
             Request::DomainRate { domain, messages_per_second } => {
                 let wrong = |fault| Trouble::BadRequest(format!("{domain:?} is no domain: {fault}"));
                 check_domain_only(&domain).map_err(wrong)?;
-                ok(self.run.set_domain_rate(domain.to_ascii_lowercase(), messages_per_second).await?)
+                let domain = domain.to_ascii_lowercase();
+                self.run.set_domain_rate(domain.clone(), messages_per_second).await?;
+                let said =
+                    messages_per_second.map_or("no rate".to_owned(), |rate| format!("{rate} messages/s"));
+                tracing::info!(target: logs::STATE, "domain {domain}: {said}");
+                ok(())
             }
             Request::Reload => self.reload().await,
             Request::Drain => {
@@ -225,8 +231,14 @@ impl Desk {
 
     /// Gives a job another rate or window: durable, and the run is told.
     async fn pace(&self, job: JobId, pacing: Pacing) -> Result<Reply, Trouble> {
+        let said = match &pacing {
+            Pacing::Rate(None) => "no rate of its own".to_owned(),
+            Pacing::Rate(Some(rate)) => format!("{rate} messages/s at most"),
+            Pacing::Windows(windows) => format!("its sending windows are {windows:?}"),
+        };
         let (spool, id) = (self.spool.clone(), job.clone());
         blocking(move || spool.set_pacing(&id, &pacing)).await?;
+        tracing::info!(target: logs::STATE, %job, "job {job}: {said}");
         self.nudge().await;
         let spool = self.spool.clone();
         ok(blocking(move || spool.view(&job)).await?)

@@ -47,6 +47,8 @@ const IMMUNE: Duration = Duration::from_secs(60);
 /// The pace is what it was for so long, in s; then it grows by so much a second for each second, up to the last.
 const EASES_AFTER_S: f64 = 1.5;
 const EASE: (f64, f64) = (0.01, 0.12);
+/// A pace that isn't used to this share tells nothing, and stays as it is: there is too little work.
+const USED_MIN: f64 = 0.5;
 /// It comes off where it is so much above what goes in without it; or, where that isn't known, after so many s.
 const FREE: f64 = 1.1;
 const FREE_AFTER_S: f64 = 10.0;
@@ -91,8 +93,11 @@ pub(super) struct Late {
     at: Option<Duration>,
     wave_at: Option<Duration>,
     waves: VecDeque<Wave>,
-    /// When a wave was believed last, or nothing could be seen.
+    /// When a wave was believed last, or nothing could be seen; later by the time in which too little was sent.
     believed_at: Duration,
+    /// Transactions that had been counted at the last look, and how many a second lately.
+    transactions: u64,
+    per_s: f64,
     /// The most that went in before a wave that came alone.
     alone: f64,
     /// When the brake began, and the share of late replies before.
@@ -112,7 +117,7 @@ impl Late {
     /// Late replies of this time say nothing: the queue is seen, nothing is sent, or we stood still ourselves.
     pub fn pass_over(&mut self, o: &Observation) {
         self.seen = late_so_far(o);
-        self.new = 0;
+        (self.new, self.transactions) = (0, o.totals.transactions);
         self.end();
         self.believed_at = o.now;
     }
@@ -127,6 +132,10 @@ impl Late {
         full: Option<f64>,
         cycle_s: f64,
     ) -> Option<f64> {
+        let step_s = o.now.saturating_sub(last).as_secs_f64();
+        let counted =
+            o.totals.transactions - std::mem::replace(&mut self.transactions, o.totals.transactions);
+        self.per_s += step_s.min(1.0) * (counted as f64 / step_s.max(0.01) - self.per_s);
         let late = late_so_far(o);
         let new = late.saturating_sub(std::mem::replace(&mut self.seen, late));
         if o.now < self.immune_until {
@@ -149,8 +158,13 @@ impl Late {
             let wave = Wave { at: o.now, transactions: o.totals.transactions, late };
             return self.on_wave(wave, pace, o.established, cycle_s);
         }
+        let pace = pace?;
+        if self.per_s < USED_MIN * pace {
+            self.believed_at = (self.believed_at + o.now.saturating_sub(last)).min(o.now);
+            return Some(pace);
+        }
         let quiet_s = o.now.saturating_sub(self.believed_at).as_secs_f64();
-        let eased = self.eased(pace?, quiet_s, o.now.saturating_sub(last).as_secs_f64());
+        let eased = self.eased(pace, quiet_s, step_s);
         let is_free = full.map_or(quiet_s > FREE_AFTER_S, |full| eased > FREE * full);
         if is_free {
             self.end();

@@ -24,14 +24,14 @@ fn reason(law: &Law) -> String {
         let late_s = braking.late_at.map(|at| law.now.saturating_sub(at).as_secs());
         return match late_s {
             None => format!("the MTA's queue is held below its target, {rate:.0} messages/s"),
-            Some(0..=NOW_S) => format!("RCPT replies come a second late, {rate:.0} messages/s go through"),
+            Some(0..=NOW_S) => format!("RCPT replies come a second late, {rate:.0} messages/s may go in"),
             Some(ago) => {
-                format!("RCPT replies came a second late {ago} s ago, {rate:.0} messages/s go through")
+                format!("RCPT replies came a second late {ago} s ago, {rate:.0} messages/s may go in")
             }
         };
     }
     match law.state {
-        State::Held => return "nothing to judge while the MTA is down or held".to_owned(),
+        State::Held => return "nothing to judge while the MTA is idle, down or held".to_owned(),
         State::NoWork => return "nothing to judge while connections wait for work".to_owned(),
         State::Trouble => return "connects are refused or late, so what stands is kept".to_owned(),
         State::Judging => {}
