@@ -66,3 +66,15 @@ pub async fn start(
     }
     Ok(RunMetrics { _server: server, source, progress })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn none_sets_an_address_aside() {
+        assert!(bind(Some(NO_LISTENER), false).await.unwrap().is_none());
+        assert!(bind(None, false).await.unwrap().is_none());
+        assert!(bind(Some("127.0.0.1:0"), false).await.unwrap().is_some());
+    }
+}

@@ -133,8 +133,8 @@ impl Late {
         cycle_s: f64,
     ) -> Option<f64> {
         let step_s = o.now.saturating_sub(last).as_secs_f64();
-        let counted =
-            o.totals.transactions - std::mem::replace(&mut self.transactions, o.totals.transactions);
+        let before = std::mem::replace(&mut self.transactions, o.totals.transactions);
+        let counted = o.totals.transactions.saturating_sub(before);
         self.per_s += step_s.min(1.0) * (counted as f64 / step_s.max(0.01) - self.per_s);
         let late = late_so_far(o);
         let new = late.saturating_sub(std::mem::replace(&mut self.seen, late));
