@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
@@ -18,6 +19,8 @@ use crate::slice::XxRange;
 /// Each `xx` has a line of this many bytes behind the lockable ones.
 const NOTE_BYTES: u64 = 64;
 const NOTES_AT: u64 = 4096;
+/// How long a range is tried again that somebody without a name has.
+const NAMELESS_MS_MAX: u64 = 1_000;
 
 /// Holds the range until dropped.
 #[derive(Debug)]
@@ -42,32 +45,51 @@ fn width(range: XxRange) -> i64 {
 
 impl RangeLock {
     /// Takes the range, or says who has part of it.
+    ///
+    /// An owner may end, or not have written its name yet, between the refusal and the look at who it
+    /// is: then the range is tried again, for [`NAMELESS_MS_MAX`] at most. So whoever is refused was so
+    /// by somebody who is still there, and no range stays undrained for an owner that has just ended.
     pub fn take(path: &Path, range: XxRange) -> Result<Self> {
         let file = open_lockable(path).at("open", path)?;
         let lock = flock(libc::F_WRLCK, range.first, width(range));
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)) {
-            Ok(_) => {}
-            Err(nix::Error::EAGAIN | nix::Error::EACCES) => {
-                let owner = owners(path)?
-                    .into_iter()
-                    .find(|o| o.range.overlaps(range))
-                    .map_or_else(|| "another process".to_owned(), |o| o.who);
-                return Err(SpoolError::Owned { owner });
+        let since = Instant::now();
+        loop {
+            match fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)) {
+                Ok(_) => break,
+                Err(nix::Error::EAGAIN | nix::Error::EACCES) => {}
+                Err(e) => return Err(std::io::Error::from(e)).at("lock", path),
             }
-            Err(e) => return Err(std::io::Error::from(e)).at("lock", path),
+            let named = owners(path)?.into_iter().find(|o| o.range.overlaps(range) && !o.who.is_empty());
+            if let Some(owner) = named {
+                return Err(SpoolError::Owned { owner: owner.who });
+            }
+            if since.elapsed() > Duration::from_millis(NAMELESS_MS_MAX) {
+                return Err(SpoolError::Owned { owner: "another process".to_owned() });
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
+        let taken = Self { file, range };
         let note =
             format!("process {} since {}", std::process::id(), crate::clock::rfc3339(crate::clock::now_us()));
         let line = format!("{note:<width$}\n", width = NOTE_BYTES as usize - 1);
-        for xx in range.iter() {
-            file.write_all_at(line.as_bytes(), NOTES_AT + u64::from(xx) * NOTE_BYTES).at("write", path)?;
-        }
-        Ok(Self { file, range })
+        taken.note(&line).at("write", path)?;
+        Ok(taken)
+    }
+
+    /// Writes this line for each `xx` of the range.
+    fn note(&self, line: &str) -> std::io::Result<()> {
+        let lines = line.repeat(width(self.range) as usize);
+        self.file.write_all_at(lines.as_bytes(), NOTES_AT + u64::from(self.range.first) * NOTE_BYTES)
     }
 }
 
 impl Drop for RangeLock {
     fn drop(&mut self) {
+        // else whoever takes it next goes by this name until it has written its own
+        let blank = format!("{:<width$}\n", "", width = NOTE_BYTES as usize - 1);
+        if let Err(e) = self.note(&blank) {
+            tracing::debug!("taking the name off {}: {e}", self.range);
+        }
         let lock = flock(libc::F_UNLCK, self.range.first, width(self.range));
         if let Err(e) = fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock)) {
             tracing::warn!("unlocking {}: {e}", self.range);
@@ -131,5 +153,53 @@ mod tests {
         assert_eq!(owners(&path).unwrap().iter().map(|o| o.range).collect::<Vec<_>>(), [r(128, 255)]);
         drop(high);
         assert_eq!(owners(&path).unwrap(), []);
+    }
+
+    /// A lock without a name, as of a process that has just taken it.
+    fn nameless(path: &Path, range: XxRange) -> File {
+        let file = open_lockable(path).unwrap();
+        let lock = flock(libc::F_WRLCK, range.first, width(range));
+        fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+        file
+    }
+
+    #[test]
+    fn an_owner_that_ends_while_it_is_looked_for_leaves_the_range_to_who_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("locks");
+        let other = nameless(&path, r(7, 9));
+        let asks = std::thread::spawn({
+            let path = path.clone();
+            move || RangeLock::take(&path, r(0, 15))
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        drop(other);
+        assert_eq!(asks.join().unwrap().unwrap().range, r(0, 15));
+    }
+
+    #[test]
+    fn an_owner_that_gives_its_name_late_is_named_and_one_that_never_does_is_there_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("locks");
+        let other = nameless(&path, r(7, 9));
+        let refused = RangeLock::take(&path, r(0, 15)).unwrap_err().to_string();
+        assert!(refused.contains("another process"), "{refused}");
+        let asks = std::thread::spawn({
+            let path = path.clone();
+            move || RangeLock::take(&path, r(0, 15))
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        other.write_all_at(b"process 12 since yesterday", NOTES_AT + 8 * NOTE_BYTES).unwrap();
+        let refused = asks.join().unwrap().unwrap_err().to_string();
+        assert!(refused.contains("process 12 since yesterday"), "{refused}");
+    }
+
+    #[test]
+    fn a_name_goes_with_its_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("locks");
+        drop(RangeLock::take(&path, r(3, 5)).unwrap());
+        let _other = nameless(&path, r(4, 4));
+        assert_eq!(owners(&path).unwrap(), [OwnedRange { range: r(4, 4), who: String::new() }]);
     }
 }
