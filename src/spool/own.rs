@@ -47,7 +47,7 @@ impl RangeLock {
     /// Takes the range, or says who has part of it.
     ///
     /// An owner may end, or not have written its name yet, between the refusal and the look at who it
-    /// is: then the range is tried again, for [`NAMELESS_MS_MAX`] at most. So whoever is refused was so
+    /// is: then the range is tried again, for a second at most. So whoever is refused was so
     /// by somebody who is still there, and no range stays undrained for an owner that has just ended.
     pub fn take(path: &Path, range: XxRange) -> Result<Self> {
         let file = open_lockable(path).at("open", path)?;
