@@ -1,15 +1,26 @@
-//! The exposition format of Prometheus, 0.0.4.
+//! A scrape in the exposition format of Prometheus, 0.0.4; `metrics-exporter-prometheus` writes its lines.
+//!
+//! Of that crate it is the format alone: its recorder keeps a series for as long as the process lives, or
+//! drops it under those that hold it, and [`super::recorder`] does neither.
 //!
 //! Guarantees: each family stands together, once, under its declared name, help and kind, and its samples
 //! have its labels, in their order. Label values are escaped. Nothing here fails.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
+
+use indexmap::IndexMap;
+use metrics::{Key, Label};
+use metrics_exporter_prometheus::LabelSet;
+use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
 
 use super::catalogue::{Kind, Metric};
 use super::histogram::Histogram;
 
 /// What it is called in `Content-Type`.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Of a line that is no bucket's.
+const NO_BOUND: Option<(&str, &str)> = None;
 
 /// A scrape in the making.
 #[derive(Debug, Default)]
@@ -37,8 +48,8 @@ impl Text {
     pub fn family(&mut self, metric: &'static Metric) -> Family<'_> {
         assert!(!self.begun.contains(&metric.name), "{} twice in a scrape", metric.name);
         self.begun.push(metric.name);
-        let (name, kind) = (metric.name, metric.kind.as_str());
-        self.put(format_args!("# HELP {name} {}\n# TYPE {name} {kind}\n", metric.help()));
+        write_help_line(&mut self.out, metric.name, None, None, metric.help());
+        write_type_line(&mut self.out, metric.name, None, None, metric.kind.as_str());
         Family { text: self, metric }
     }
 
@@ -46,64 +57,37 @@ impl Text {
     pub fn one(&mut self, metric: &'static Metric, value: impl Display) {
         self.family(metric).sample(&[], value);
     }
-
-    /// Writing to a `String` can't fail.
-    fn put(&mut self, text: std::fmt::Arguments<'_>) {
-        if self.out.write_fmt(text).is_err() {
-            unreachable!("a String takes what it is given");
-        }
-    }
-
-    fn labels(&mut self, names: &[&str], values: &[&str], bound: Option<&str>) {
-        assert_eq!(names.len(), values.len(), "a value for each label of {names:?}");
-        let pairs = names.iter().zip(values).map(|(name, value)| (*name, *value));
-        let mut open = false;
-        for (name, value) in pairs.chain(bound.map(|bound| ("le", bound))) {
-            self.out.push_str(if open { "," } else { "{" });
-            open = true;
-            self.out.push_str(name);
-            self.out.push_str("=\"");
-            for c in value.chars() {
-                match c {
-                    '\\' => self.out.push_str("\\\\"),
-                    '"' => self.out.push_str("\\\""),
-                    '\n' => self.out.push_str("\\n"),
-                    c => self.out.push(c),
-                }
-            }
-            self.out.push('"');
-        }
-        if open {
-            self.out.push('}');
-        }
-    }
 }
 
 impl Family<'_> {
+    /// A value for each label.
+    fn labels(&self, values: &[&str]) -> LabelSet {
+        let Metric { name, labels, .. } = self.metric;
+        assert_eq!(labels.len(), values.len(), "a value for each label of {labels:?}");
+        let pairs = labels.iter().zip(values);
+        let pairs: Vec<Label> = pairs.map(|(label, value)| Label::new(*label, value.to_string())).collect();
+        LabelSet::from_key_and_global(&Key::from_parts(*name, pairs), &IndexMap::new())
+    }
+
     /// One number, with a value for each label.
     pub fn sample(&mut self, labels: &[&str], value: impl Display) {
         assert!(self.metric.kind != Kind::Histogram, "{} is a histogram", self.metric.name);
-        self.text.out.push_str(self.metric.name);
-        self.text.labels(self.metric.labels, labels, None);
-        self.text.put(format_args!(" {value}\n"));
+        let labels = self.labels(labels);
+        write_metric_line(&mut self.text.out, self.metric.name, None, &labels, NO_BOUND, value, None);
     }
 
     /// One histogram.
     pub fn histogram(&mut self, labels: &[&str], histogram: &Histogram) {
-        let Metric { name, labels: names, buckets, .. } = self.metric;
-        let read = histogram.read();
+        let Metric { name, buckets, .. } = self.metric;
+        let (labels, read) = (self.labels(labels), histogram.read());
+        let out = &mut self.text.out;
         let bounds = buckets.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
         for (bound, count) in bounds.zip(&read.cumulative) {
-            self.text.put(format_args!("{name}_bucket"));
-            self.text.labels(names, labels, Some(&bound));
-            self.text.put(format_args!(" {count}\n"));
+            write_metric_line(out, name, Some("bucket"), &labels, Some(("le", bound)), count, None);
         }
         let all = read.cumulative.last().copied().unwrap_or_default();
-        for (suffix, value) in [("sum", read.sum), ("count", all as f64)] {
-            self.text.put(format_args!("{name}_{suffix}"));
-            self.text.labels(names, labels, None);
-            self.text.put(format_args!(" {value}\n"));
-        }
+        write_metric_line(out, name, Some("sum"), &labels, NO_BOUND, read.sum, None);
+        write_metric_line(out, name, Some("count"), &labels, NO_BOUND, all, None);
     }
 }
 
