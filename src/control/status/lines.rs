@@ -61,7 +61,7 @@ pub struct MtaLine {
     /// What is asked for: `auto`, or `fixed`, which is that many. Empty in the answer of an older infeed.
     #[serde(default)]
     pub target: String,
-    /// Why so many may, where that is found by itself.
+    /// Why so many may, in one line.
     #[serde(default)]
     pub connections_why: Option<String>,
     /// Messages in its own queue, where that can be seen.
@@ -219,7 +219,7 @@ impl From<&MtaRunStatus> for MtaLine {
                 Connections::Auto => "auto".to_owned(),
                 Connections::Fixed(_) => "fixed".to_owned(),
             },
-            connections_why: mta.connections_why.clone(),
+            connections_why: Some(mta.connections_why.clone()),
             queue: mta.queue.as_ref().and_then(|queue| queue.messages),
             queue_why: mta.queue.as_ref().map(ToString::to_string),
             messages_per_second: mta.messages_per_second,
