@@ -79,7 +79,17 @@ pub struct MtaLine {
     pub in_doubt: u64,
     pub rate_10_s: f64,
     pub last_success_us: Option<Micros>,
+    /// The last trouble with it, and when that was: it stays when the MTA is fine again.
     pub last_error: Option<String>,
+    #[serde(default)]
+    pub last_error_us: Option<Micros>,
+}
+
+impl MtaLine {
+    /// Its address, where that is not what it is called: `--mta ADDRESS` gives no name.
+    pub fn other_address(&self) -> Option<&str> {
+        Some(self.address.as_str()).filter(|address| *address != self.name)
+    }
 }
 
 /// One domain that has a rate.
@@ -230,6 +240,7 @@ impl From<&MtaRunStatus> for MtaLine {
             rate_10_s: mta.rate_10_s,
             last_success_us: mta.status.as_ref().and_then(|s| s.last_success),
             last_error: mta.status.as_ref().and_then(|s| s.last_error.clone()),
+            last_error_us: mta.status.as_ref().and_then(|s| s.last_error_us),
         }
     }
 }
