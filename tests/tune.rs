@@ -143,7 +143,13 @@ fn an_mta_that_is_not_there_is_told_at_once() {
     let address = format!("127.0.0.1:{}", free_port());
     let run = tune(&address, &["--seconds", "3600"]).run().expect_code(69);
     assert!(run.stderr.contains(&address), "{}", run.stderr);
-    assert_eq!(run.json()["trouble"]["kind"], "no_session");
+    assert!(
+        run.stderr.contains("no session was ever opened") && !run.stderr.contains("stopped"),
+        "{}",
+        run.stderr
+    );
+    let json = run.json();
+    assert_eq!((&json["trouble"]["kind"], &json["toml"]), (&"no_session".into(), &Value::Null));
 }
 
 #[test]

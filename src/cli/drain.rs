@@ -1,6 +1,7 @@
 //! `drain`: sends what is due and ends, for cron; and what `send` shares with it.
 
-use std::collections::BTreeMap;
+mod json;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,11 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use indicatif::ProgressBar;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
+
+pub use json::{Undrained, drain_json, ended_word, no_drain_json, rate, thousandths};
+
+use json::no_run_json;
 
 use super::mta::MtaOption;
 use super::pause::standstill_text;
@@ -213,19 +218,6 @@ fn outcomes(now: &ProgressSnapshot) -> String {
     text.join(", ")
 }
 
-/// The word for why a drain ended.
-pub fn ended_word(ended: &Ended) -> &'static str {
-    match ended {
-        Ended::Drained => "drained",
-        Ended::FirstReached => "first_reached",
-        Ended::Stopped => "stopped",
-        Ended::MtaPaused(_) => "mta_paused",
-        Ended::MtaUnavailable(_) => "mta_unavailable",
-        Ended::JournalFailed(_) => "journal_failed",
-        Ended::Standstill => "standstill",
-    }
-}
-
 /// What the operator should know of an end that isn't plain.
 pub fn ended_reason(ended: &Ended) -> Option<String> {
     match ended {
@@ -256,19 +248,6 @@ pub fn exit_code(ended: &Ended, unfinished: u64) -> u8 {
     }
 }
 
-/// `seconds`, `deliveries_per_second`, `connections…`, `cuts`, `ended` of a drain.
-pub fn drain_json(report: &DrainReport, object: &mut Map<String, Value>) {
-    object.insert("seconds".into(), json!(thousandths(report.seconds)));
-    object.insert("deliveries_per_second".into(), json!(thousandths(rate(report))));
-    object.insert("connections".into(), json!(report.connections_peak));
-    object.insert("connections_peak".into(), json!(report.connections_peak));
-    object.insert("connections_mean".into(), json!(thousandths(report.connections_mean)));
-    object.insert("cuts".into(), json!(BTreeMap::from(report.cuts.by_reason())));
-    object.insert("connections_opened".into(), json!(report.connections_opened));
-    object.insert("ended".into(), json!(ended_word(&report.ended)));
-    object.insert("ended_reason".into(), json!(ended_reason(&report.ended)));
-}
-
 /// How many connections it took.
 pub fn connections_text(report: &DrainReport) -> String {
     let (peak, mean) = (report.connections_peak, report.connections_mean);
@@ -277,15 +256,6 @@ pub fn connections_text(report: &DrainReport) -> String {
         return format!("{peak} connection{s}");
     }
     format!("{mean:.1} connections, at most {peak}")
-}
-
-/// Accepted recipients a second.
-pub fn rate(report: &DrainReport) -> f64 {
-    if report.seconds > 0.0 { report.accepted as f64 / report.seconds } else { 0.0 }
-}
-
-pub fn thousandths(x: f64) -> f64 {
-    (x * 1000.0).round() / 1000.0
 }
 
 /// Runs `drain`.
@@ -304,9 +274,9 @@ pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
     };
     let Some(spool) = session.existing_spool()? else {
         if session.json {
-            print_json(
-                &json!({ "spool": session.spool_dir, "ended": "no_spool", "settled": 0, "unfinished": 0 }),
-            )?;
+            let mut object = no_run_json(&session, "no_spool", Undrained::Nothing);
+            object.insert("unfinished".into(), json!(0));
+            print_json(&object)?;
         }
         return Ok(exit::DONE);
     };
@@ -325,14 +295,18 @@ pub fn run(args: &DrainArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
         Drained::Owned(owner) => {
             session.remark(format_args!("another process drains this: {owner}"));
             if session.json {
-                print_json(&json!({ "spool": session.spool_dir, "ended": "owned", "owner": owner }))?;
+                let mut object = no_run_json(&session, "owned", Undrained::ByAnother);
+                object.insert("owner".into(), json!(owner));
+                print_json(&object)?;
             }
             Ok(exit::DONE)
         }
         Drained::Nothing => Ok(exit::DONE),
         Drained::Standstill(standstill) => {
             if session.json {
-                print_json(&json!({ "spool": session.spool_dir, "ended": "standstill", "settled": 0 }))?;
+                let mut object = no_run_json(&session, "standstill", Undrained::Nothing);
+                object.insert("ended_reason".into(), json!(standstill_text(&standstill)));
+                print_json(&object)?;
             }
             Err(exit::coded(exit::PENDING, standstill_text(&standstill)))
         }

@@ -131,8 +131,7 @@ pub(super) fn resume_all(session: &Session) -> anyhow::Result<(AllPaused, bool)>
     }
     let spool = spool(session)?;
     let ended = spool.resume_all()?;
-    let changed = ended.is_some();
-    Ok((AllPaused::of(&spool, ended, changed, |_| 0)?, false))
+    Ok((AllPaused::resumed(&spool, ended, |_| 0)?, false))
 }
 
 /// Runs `resume --all`.
@@ -148,7 +147,7 @@ pub fn run_resume(_args: &ResumeArgs, global: &GlobalOptions) -> anyhow::Result<
         map.append(&mut went_json(&all));
         print_json(&map)?;
     } else {
-        let said = match &all.standstill {
+        let said = match &all.ended {
             Some(s) => format!("everything goes on, after a pause since {}", clock::rfc3339(s.since_us)),
             None => "nothing was paused with `infeed pause --all`".to_owned(),
         };

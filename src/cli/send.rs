@@ -1,17 +1,20 @@
 //! `send`: submit, and drain that job alone, with progress and a summary.
 
 use clap::Args;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::counts::{counts_json, counts_text, paused_reason, remedy};
-use super::drain::{self, DrainOptions, Drained, Job, connections_text, drain_json, ended_reason, rate};
+use super::drain::{
+    self, DrainOptions, Drained, Job, Undrained, connections_text, drain_json, ended_reason, no_drain_json,
+    rate,
+};
 use super::follow::{self, Followed};
 use super::pause::standstill_text;
 use super::session::{GlobalOptions, Session, print, print_json};
 use super::submit::SubmitOptions;
 use super::{control, exit};
 use crate::config;
-use crate::control::{Request, Status};
+use crate::control::{MtaLine, Request, Status};
 use crate::slice::XxRange;
 use crate::spool::{JobState, JobView, Outcome};
 
@@ -133,8 +136,11 @@ fn beside(args: &SendArgs, session: &mut Session) -> anyhow::Result<Beside> {
     let refuse = |why: String| Err(exit::coded(exit::USAGE, format!("{why}; nothing was submitted")));
     let who = status.owners.iter().find(|owner| owner.command.is_some());
     let who = who.map_or_else(|| "another process".to_owned(), |owner| owner.who.clone());
-    let names: Vec<String> =
-        status.mtas.iter().map(|mta| format!("{} ({})", mta.name, mta.address)).collect();
+    let named = |mta: &MtaLine| match mta.other_address() {
+        Some(address) => format!("{} ({address})", mta.name),
+        None => mta.name.clone(),
+    };
+    let names: Vec<String> = status.mtas.iter().map(named).collect();
     let has = |choice: &str| status.mtas.iter().find(|mta| mta.name == choice || mta.address == choice);
     if args.drain.sink_ledger.is_some() {
         return refuse(format!(
@@ -187,21 +193,6 @@ fn tell_followed(followed: Option<&Followed>, owner: &str, view: &JobView) {
     }
 }
 
-/// The keys of a drain that there was none of.
-fn no_drain_json(ended: &str, object: &mut Map<String, Value>) {
-    for (key, value) in [
-        ("seconds", json!(0.0)),
-        ("deliveries_per_second", json!(0.0)),
-        ("connections", json!(0)),
-        ("connections_peak", json!(0)),
-        ("connections_mean", json!(0.0)),
-        ("cuts", json!({})),
-    ] {
-        object.insert(key.into(), value);
-    }
-    object.insert("ended".into(), json!(ended));
-}
-
 fn code_of_counts(view: &JobView) -> u8 {
     let good = [Outcome::Accepted, Outcome::Suppressed];
     let others = Outcome::ALL.into_iter().filter(|outcome| !good.contains(outcome));
@@ -214,11 +205,14 @@ fn summary(view: &JobView, drained: &Drained, session: &Session) -> anyhow::Resu
         match drained {
             Drained::Ended(report) => drain_json(report, &mut object),
             Drained::Owned(owner) => {
-                no_drain_json("owned", &mut object);
+                no_drain_json("owned", Undrained::ByAnother, &mut object);
                 object.insert("owner".into(), json!(owner));
             }
-            Drained::Standstill(_) => no_drain_json("standstill", &mut object),
-            Drained::Nothing => no_drain_json("nothing_to_send", &mut object),
+            Drained::Standstill(standstill) => {
+                no_drain_json("standstill", Undrained::Nothing, &mut object);
+                object.insert("ended_reason".into(), json!(standstill_text(standstill)));
+            }
+            Drained::Nothing => no_drain_json("nothing_to_send", Undrained::Nothing, &mut object),
         }
         object.insert("state".into(), json!(view.state.as_str()));
         object.insert("paused_reason".into(), json!(paused_reason(view)));

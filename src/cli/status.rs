@@ -224,9 +224,9 @@ fn screen(s: &Status) -> Result<String, fmt::Error> {
     for mta in &s.mtas {
         writeln!(
             out,
-            "mta       {} {} {}, N {}/{}, {:.0}/s{}, {} accepted, {} refused, {} deferred{}",
+            "mta       {}{} {}, N {}/{}, {:.0}/s{}, {} accepted, {} refused, {} deferred{}",
             mta.name,
-            mta.address,
+            mta.other_address().map(|address| format!(" {address}")).unwrap_or_default(),
             mta.state,
             mta.established,
             mta.connections,
@@ -337,6 +337,16 @@ fn bytes(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_mta_that_is_named_by_its_address_is_named_once() {
+        let mut status = crate::top::sample::status();
+        let screen = super::screen(&status).expect("a screen");
+        assert!(screen.contains("mta       main 127.0.0.1:25 up, "), "{screen}");
+        status.mtas[0].name = status.mtas[0].address.clone();
+        let screen = super::screen(&status).expect("a screen");
+        assert!(screen.contains("mta       127.0.0.1:25 up, "), "{screen}");
+    }
 
     #[test]
     fn durations_show_their_two_largest_units() {

@@ -24,8 +24,10 @@ use crate::tune::{
 /// Find the number of connections that this MTA wants, with rehearsal messages (docs/tune.md)
 #[derive(Debug, Clone, Args)]
 pub struct TuneArgs {
-    #[command(flatten)]
-    pub mta: MtaOption,
+    /// The one MTA to measure: HOST:PORT, unix:/PATH, or the name of a [[mta]] table. Without it, the one that is
+    /// configured
+    #[arg(long, value_name = "MTA")]
+    pub mta: Option<String>,
     /// Who gets the rehearsal messages: an address of yours, or one that the MTA throws away (may be repeated;
     /// %d in it becomes a number of its own for each message)
     #[arg(long, value_name = "ADDRESS", required = true)]
@@ -110,12 +112,13 @@ pub fn run(args: &TuneArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
 
 /// The one MTA that is to be measured, as it was named, and how to talk to it.
 fn target(args: &TuneArgs, session: &mut Session) -> anyhow::Result<(String, InfeedConfig)> {
-    if args.mta.is_sink() {
+    let choice = MtaOption { mta: args.mta.iter().cloned().collect() };
+    if choice.is_sink() {
         let message = "--mta sink: a sink in the same process measures nothing; run `infeed sink` beside it, and \
                        give its address";
         return Err(exit::coded(exit::USAGE, message.to_owned()));
     }
-    args.mta.choose(session)?;
+    choice.choose(session)?;
     let mut mtas = session::mta_configs(&session.config);
     match (mtas.pop(), mtas.is_empty()) {
         (Some(mta), true) => Ok((mta.infeed.address.clone(), mta.infeed)),
@@ -229,20 +232,15 @@ fn tell(args: &TuneArgs, session: &Session, report: &Report) -> anyhow::Result<u
     match &report.ended {
         Ended::Done => Ok(exit::DONE),
         Ended::Stopped => {
-            session.remark(format_args!("stopped: what is above was measured until then"));
+            session.remark(format_args!("stopped: the results are of what was measured until then"));
             Ok(exit::PENDING)
         }
-        Ended::Trouble { connections, trouble } => {
+        Ended::Trouble { trouble, .. } => {
             let is_address = matches!(trouble, Trouble::Refused { stage, .. } if stage == "RCPT");
             let code = if is_address { exit::BAD_DATA } else { exit::UNAVAILABLE };
             let remedy = report.trouble_remedy.as_deref().unwrap_or_default();
-            let message = format!(
-                "the sweep stopped at {connections} connections, {} of at most {} messages in: {}; {remedy}",
-                report.accepted,
-                report.messages_max,
-                trouble.text()
-            );
-            Err(exit::coded(code, message))
+            let stopped = report.stopped().unwrap_or_default();
+            Err(exit::coded(code, format!("{stopped}; {remedy}")))
         }
     }
 }

@@ -171,7 +171,10 @@ fn facts(setting: &Setting) -> Option<String> {
 /// A number with a unit in its name, as one would say it: `5 days`, `16 MiB`.
 pub(crate) fn spoken(name: &str, value: &Value) -> Option<String> {
     let Value::Integer(n) = *value else { return None };
-    let has_unit = |unit: &str| name.split('_').any(|word| word == unit);
+    let words: Vec<&str> = name.split('_').collect();
+    // what comes `per_s` is a rate, and no time
+    let has_unit =
+        |unit: &str| (0..words.len()).any(|at| words[at] == unit && (at == 0 || words[at - 1] != "per"));
     let units: &[(u64, &str)] = if has_unit("bytes") {
         &[(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")]
     } else if has_unit("ms") {
@@ -189,4 +192,22 @@ pub(crate) fn spoken(name: &str, value: &Value) -> Option<String> {
 fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
     // writing to a String can't fail
     out.write_fmt(text).unwrap_or_else(|_| unreachable!("a String takes every write"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_spoken_in_its_unit_and_a_rate_is_no_time() {
+        for (name, n, text) in [
+            ("wait_s", 300, Some("5 min")),
+            ("reconnect_delay_ms_max", 10_000, Some("10 s")),
+            ("bytes_max", 1 << 20, Some("1 MiB")),
+            ("unlinks_per_s_max", 1000, None),
+            ("connections_max", 64, None),
+        ] {
+            assert_eq!(spoken(name, &Value::Integer(n)).as_deref(), text, "{name}");
+        }
+    }
 }

@@ -83,8 +83,11 @@ fn named(nearest: &Option<String>, has_tables: bool) -> String {
 }
 
 fn chosen(nearest: &Option<String>) -> String {
-    let meant = nearest.as_ref().map(|name| format!("did you mean {name}? ")).unwrap_or_default();
-    format!("; {meant}An address is host:port, [IPv6]:port or unix:/path")
+    const ADDRESS: &str = "n address is host:port, [IPv6]:port or unix:/path";
+    match nearest {
+        Some(name) => format!("; did you mean {name}? A{ADDRESS}"),
+        None => format!("; a{ADDRESS}"),
+    }
 }
 
 fn wanted(want: &str) -> String {

@@ -1,19 +1,24 @@
 //! Which known name was probably meant.
 
 /// The settings' full name (`group.name`) nearest to an unknown one, when one is near enough to be
-/// what was meant. The right name in the wrong group counts as one slip.
+/// what was meant. The right name in the wrong group counts as one slip; of equals, the one in the group that was
+/// named is meant.
 pub(super) fn nearest_setting(unknown: &str) -> Option<String> {
-    let unknown_name = unknown.rsplit('.').next().unwrap_or(unknown);
+    let (group, unknown_name) = unknown.rsplit_once('.').unwrap_or(("", unknown));
     super::table()
         .iter()
         .map(|setting| {
             let full = setting.full_name();
-            let by_name = 1 + distance(unknown_name, setting.name);
-            (distance(unknown, &full).min(by_name), full)
+            let is_elsewhere = setting.group != group;
+            let by_name = usize::from(is_elsewhere) + distance(unknown_name, setting.name);
+            (distance(unknown, &full).min(by_name), is_elsewhere, setting.name, full)
+        })
+        // of the name, not of both: a long group makes no other name a near one
+        .filter(|(slips, is_elsewhere, name, _)| {
+            *slips <= (name.len() / 3).max(if *is_elsewhere { 1 } else { 2 }) && *slips < name.len()
         })
         .min()
-        .filter(|(slips, full)| *slips <= full.len() / 3)
-        .map(|(_, full)| full)
+        .map(|(.., full)| full)
 }
 
 /// What a `[[mta]]` table can hold that is nearest to an unknown name.
@@ -71,6 +76,11 @@ mod tests {
         assert_eq!(nearest_setting("spool.connections").as_deref(), Some("mta.connections"));
         assert_eq!(nearest_setting("mta.helo").as_deref(), None);
         assert_eq!(nearest_setting("mta.qqqqqqqqqqqqqq"), None);
+        assert_eq!(nearest_setting("mta.nope"), None);
+        assert_eq!(nearest_setting("mta.tsl").as_deref(), Some("mta.tls"));
+        assert_eq!(nearest_setting("spol.dir").as_deref(), Some("spool.dir"));
+        assert_eq!(nearest_setting("admin.lisen").as_deref(), Some("admin.listen"));
+        assert_eq!(nearest_setting("metrics.lisen").as_deref(), Some("metrics.listen"));
         assert_eq!(nearest_group("retrys"), Some("retry"));
         assert_eq!(nearest_group("zzzzz"), None);
     }

@@ -20,7 +20,7 @@ use crate::intake::address::check_domain_only;
 use crate::logs;
 use crate::pressure::window::Windows;
 use crate::runner::{MtaChange, RunEnded, RunHandle, RunStatus};
-use crate::spool::{Change, DirSpool, JobId, JobState, Pacing, Requested, SpoolError, Standstill};
+use crate::spool::{Change, DirSpool, JobId, JobState, Pacing, Requested, SpoolError};
 
 /// How long a job in hand is waited for: its transactions end within their timeouts.
 const RELEASE_WAIT: Duration = Duration::from_secs(60);
@@ -136,13 +136,17 @@ impl Desk {
                 let spool = self.spool.clone();
                 let standstill = blocking(move || spool.pause_all(&reason)).await?;
                 self.nudge().await;
-                ok(self.all_paused(Some(standstill), before.is_none()).await?)
+                let in_flight = self.in_flight().await;
+                let spool = self.spool.clone();
+                let of = move || AllPaused::of(&spool, Some(standstill), before.is_none(), in_flight);
+                ok(blocking(of).await?)
             }
             Request::ResumeAll => {
                 let ended = blocking(move || spool.resume_all()).await?;
                 self.nudge().await;
-                let changed = ended.is_some();
-                ok(self.all_paused(ended, changed).await?)
+                let in_flight = self.in_flight().await;
+                let spool = self.spool.clone();
+                ok(blocking(move || AllPaused::resumed(&spool, ended, in_flight)).await?)
             }
             Request::ResumeMta { mta } => {
                 self.knows_mta(mta.as_deref()).await?;
@@ -332,12 +336,10 @@ impl Desk {
         }
     }
 
-    /// What went of each active job, as of a moment in which nothing begins any more.
-    async fn all_paused(&self, standstill: Option<Standstill>, changed: bool) -> Result<AllPaused, Trouble> {
+    /// How many recipients of a job are in transactions, as of now.
+    async fn in_flight(&self) -> impl Fn(&JobId) -> u64 + Send + 'static {
         let run = self.run_status().await;
-        let spool = self.spool.clone();
-        let in_flight = move |job: &JobId| run.as_ref().map_or(0, |run| run.in_flight_of(job));
-        Ok(blocking(move || AllPaused::of(&spool, standstill, changed, in_flight)).await?)
+        move |job: &JobId| run.as_ref().map_or(0, |run| run.in_flight_of(job))
     }
 
     async fn reload(&self) -> Result<Reply, Trouble> {

@@ -142,8 +142,11 @@ pub struct JobCounts {
 /// `pause --all` and `resume --all`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AllPaused {
-    /// The standstill that holds now, or that ended.
+    /// The standstill that holds now.
     pub standstill: Option<Standstill>,
+    /// The one that this request ended.
+    #[serde(default)]
+    pub ended: Option<Standstill>,
     /// Whether this request made it so.
     pub changed: bool,
     pub went: Vec<Went>,
@@ -163,7 +166,7 @@ impl AllPaused {
         changed: bool,
         in_flight: impl Fn(&crate::spool::JobId) -> u64,
     ) -> Result<Self, SpoolError> {
-        let mut all = Self { standstill, changed, went: Vec::new(), unreadable: Vec::new() };
+        let mut all = Self { standstill, ended: None, changed, went: Vec::new(), unreadable: Vec::new() };
         for view in spool.views_of(&[JobState::Active])? {
             match view {
                 Ok(view) => {
@@ -181,6 +184,19 @@ impl AllPaused {
             }
         }
         Ok(all)
+    }
+
+    /// The same once everything goes on, after this standstill if there was one.
+    ///
+    /// # Errors
+    /// The spool's.
+    pub fn resumed(
+        spool: &DirSpool,
+        ended: Option<Standstill>,
+        in_flight: impl Fn(&crate::spool::JobId) -> u64,
+    ) -> Result<Self, SpoolError> {
+        let changed = ended.is_some();
+        Ok(Self { ended, ..Self::of(spool, None, changed, in_flight)? })
     }
 }
 

@@ -11,7 +11,7 @@ use super::dialogue::{Dialogue, End};
 use super::error::InfeedError;
 use super::lent::Lent;
 use super::observed::{Observed, Opened};
-use super::state::{Connecting, Shared};
+use super::state::{Connecting, Opening, Shared};
 use super::transaction::{Capabilities, Said, Work};
 use super::verdict::{self, Mta};
 use super::wire::Wire;
@@ -108,6 +108,7 @@ async fn open<W: Work>(
     connecting: &mut Connecting,
     lent: &mut Option<Lent<W>>,
 ) -> Result<(Wire, Capabilities, Opened), InfeedError> {
+    let _counted = Opening::begin(shared);
     let mut opening = pin!(shared.opener.open(&shared.config));
     if let Ok(opened) = tokio::time::timeout(WAITED_MAX, &mut opening).await {
         return opened;

@@ -6,7 +6,7 @@
 mod admission;
 mod seat;
 
-pub use admission::{Admission, Connecting};
+pub use admission::{Admission, Connecting, Opening};
 pub use seat::Seat;
 
 use std::collections::HashMap;
@@ -44,6 +44,8 @@ pub struct MtaStatus {
     pub established: usize,
     /// Infeeds that connect, or may and wait for something to send.
     pub connecting: usize,
+    /// Of them, those that open a session just now. Exact from `Pool::status`, like `last_success`.
+    pub opening: usize,
     /// Sessions established since the start.
     pub connections_total: u64,
     /// Infeeds whose task has not ended.
@@ -57,6 +59,8 @@ pub struct MtaStatus {
     /// Exact from `Pool::status`; in what `Pool::changed` gives, as of the last change.
     pub last_success: Option<Micros>,
     pub last_error: Option<String>,
+    /// When that was.
+    pub last_error_us: Option<Micros>,
     /// Infeeds that panicked and were begun anew.
     pub panics_total: u64,
 }
@@ -91,7 +95,7 @@ struct Inner {
     connections_total: u64,
     infeeds: usize,
     panics_total: u64,
-    last_error: Option<String>,
+    last_error: Option<(Micros, String)>,
     connect_failures: u32,
     down: Option<(Micros, String)>,
     connect_not_before: Option<Instant>,
@@ -113,6 +117,10 @@ impl Inner {
     /// Sessions that are not to end because they are too many.
     fn staying(&self) -> usize {
         self.seats.staying()
+    }
+
+    fn erred(&mut self, error: String) {
+        self.last_error = Some((now_us(), error));
     }
 }
 
@@ -139,6 +147,7 @@ pub struct Shared {
     drained: AtomicBool,
     troubled: AtomicBool,
     last_success: AtomicU64,
+    opening: AtomicUsize,
     recipients_max: AtomicUsize,
     messages_max: AtomicUsize,
     no_group_across_dot: AtomicBool,
@@ -152,6 +161,7 @@ impl Shared {
             state: MtaState::Connecting,
             established: 0,
             connecting: 0,
+            opening: 0,
             connections_total: 0,
             infeeds: 0,
             ever_connected: false,
@@ -159,6 +169,7 @@ impl Shared {
             target: 0,
             last_success: None,
             last_error: None,
+            last_error_us: None,
             panics_total: 0,
         });
         let messages_max = AtomicUsize::new(config.messages_per_connection_max.max(1));
@@ -175,6 +186,7 @@ impl Shared {
             drained: AtomicBool::new(false),
             troubled: AtomicBool::new(false),
             last_success: AtomicU64::new(0),
+            opening: AtomicUsize::new(0),
             recipients_max,
             messages_max,
             no_group_across_dot: AtomicBool::new(false),
@@ -220,13 +232,15 @@ impl Shared {
             state,
             established: inner.established(),
             connecting: inner.connecting,
+            opening: self.opening.load(Relaxed),
             connections_total: inner.connections_total,
             infeeds: inner.infeeds,
             ever_connected: inner.connections_total > 0,
             established_peak: inner.established_peak,
             target: inner.target,
             last_success: (last_success > 0).then_some(last_success),
-            last_error: inner.last_error.clone(),
+            last_error: inner.last_error.as_ref().map(|(_, error)| error.clone()),
+            last_error_us: inner.last_error.as_ref().map(|(at, _)| *at),
             panics_total: inner.panics_total,
         }
     }
@@ -312,7 +326,7 @@ impl Shared {
     pub fn infeed_panicked(&self) {
         self.change(|inner| {
             inner.panics_total += 1;
-            inner.last_error = Some("an infeed panicked (a defect); it was begun anew".into());
+            inner.erred("an infeed panicked (a defect); it was begun anew".into());
         });
     }
 
@@ -349,7 +363,7 @@ impl Shared {
 
     pub fn error(&self, error: &impl ToString) {
         let error = error.to_string();
-        self.change(|inner| inner.last_error = Some(error));
+        self.change(|inner| inner.erred(error));
     }
 
     /// Obeys the MTA's part of a verdict. `learned`: how many were taken, for the two limits.
@@ -381,7 +395,7 @@ impl Shared {
                 }
             }
             Mta::Pause => self.change(|inner| {
-                inner.last_error = Some(why());
+                inner.erred(why());
                 inner.paused = Some(said.clone());
             }),
             Mta::LearnRecipientsMax => {
@@ -411,7 +425,7 @@ impl Shared {
                 None => ms,
             };
             let wait = Duration::from_millis(interval_ms + fastrand::u64(0..=interval_ms / 10));
-            inner.last_error = Some(why.clone());
+            inner.erred(why.clone());
             inner.hold = Some(Hold {
                 until: Instant::now() + wait,
                 until_us: now_us() + wait.as_micros() as Micros,

@@ -120,7 +120,7 @@ catalogue! {
     RATE_RECIPIENTS: Run Gauge "infeed_rate_limit_waiting_recipients" "recipients" [];
     /// SMTP sessions that stand.
     INFEEDS_OPEN: Run Gauge "infeed_infeeds_open" "sessions" ["mta"];
-    /// Infeeds that connect, or wait to.
+    /// Infeeds that open a session just now.
     INFEEDS_CONNECTING: Run Gauge "infeed_infeeds_connecting" "sessions" ["mta"];
     /// Infeeds with a transaction in hand.
     INFEEDS_BUSY: Run Gauge "infeed_infeeds_busy" "sessions" ["mta"];

@@ -100,7 +100,7 @@ pub(super) fn write_status(text: &mut Text, recorder: &Recorder, run: &RunStatus
     let mut open = text.family(&c::INFEEDS_OPEN);
     run.mtas.iter().for_each(|mta| open.sample(&[&mta.name], of(mta, |s| s.established)));
     let mut connecting = text.family(&c::INFEEDS_CONNECTING);
-    run.mtas.iter().for_each(|mta| connecting.sample(&[&mta.name], of(mta, |s| s.connecting)));
+    run.mtas.iter().for_each(|mta| connecting.sample(&[&mta.name], of(mta, |s| s.opening)));
     let mut busy = text.family(&c::INFEEDS_BUSY);
     for mta in &run.mtas {
         // an infeed may have the next transaction before the last one is answered

@@ -220,8 +220,8 @@ pub struct MtaRunStatus {
     pub asked: Connections,
     /// Infeeds that it may have now.
     pub connections: usize,
-    /// Why so many, where that is found by itself.
-    pub connections_why: Option<String>,
+    /// Why so many, in one line.
+    pub connections_why: String,
     /// Its own queue; `None`: it is not looked at.
     pub queue: Option<Reading>,
     /// Transactions a second that it may take now.

@@ -1,5 +1,6 @@
 //! One run: takes the slices, feeds the infeeds of each MTA, and knows when to end.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,7 +14,9 @@ use super::slot::Slots;
 use super::supply::{JobStop, State, Supply};
 use super::{DomainRates, DrainConfig, DrainReport, Ended, JobUnderWay, Progress, RunnerError};
 use crate::clock;
+use crate::logs;
 use crate::metrics::Lately;
+use crate::pressure::per_second::PerSecond;
 use crate::spool::{Owner, Spool};
 
 /// How often the MTAs' state and the journal's are judged.
@@ -304,6 +307,7 @@ impl<O: Owner> Run<'_, O> {
                 }
                 self.slots.reload(reload.mtas);
                 self.supply.mta_rates_changed();
+                tell_domains(&self.domain_rates, &reload.domain_rates);
                 self.domain_rates = reload.domain_rates;
                 self.supply.set_domain_rates(&self.domain_rates);
                 self.nudge();
@@ -341,6 +345,17 @@ impl<O: Owner> Run<'_, O> {
             refusals: self.progress.refusals.latest(),
             phases: self.lately.phases(now),
         }
+    }
+}
+
+/// Logs each domain that has another rate now, or none any more.
+fn tell_domains(old: &DomainRates, new: &DomainRates) {
+    let said =
+        |rate: Option<&PerSecond>| rate.map_or("no rate".to_owned(), |rate| format!("{rate} messages/s"));
+    let domains: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    for domain in domains.into_iter().filter(|domain| old.get(*domain) != new.get(*domain)) {
+        let (was, is) = (said(old.get(domain)), said(new.get(domain)));
+        tracing::info!(target: logs::STATE, "domain {domain}: {was} -> {is}");
     }
 }
 

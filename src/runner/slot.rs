@@ -12,7 +12,7 @@ use super::command::MtaRunStatus;
 use super::mtas::{Mta, MtaConfig, Outlet};
 use super::rate::Rate;
 use super::said::{News, Said};
-use super::steer::{Account, Steering};
+use super::steer::{Account, By, Steering};
 use super::supply::Supply;
 use super::{DrainConfig, Ended};
 use crate::clock::{self, Micros, SECOND_US};
@@ -214,33 +214,14 @@ impl<O: Owner> Slots<O> {
         let mut count = 0;
         let is_meant = |slot: &Slot| name.map_or(!slot.mta.sink, |name| slot.mta.name == name);
         for slot in self.all.iter_mut().filter(|slot| is_meant(slot)) {
-            slot.set_connections(connections);
+            if slot.steering.asked() != connections {
+                let mta = slot.mta.name.as_str();
+                tracing::info!(target: logs::STATE, mta, "MTA {mta}: connections = {connections}");
+            }
+            slot.set_connections(connections, By::Operator);
             count += 1;
         }
         count
-    }
-
-    /// Goes on with these MTAs: what has not changed is left at work, the rest finishes what it has in
-    /// flight while its successor begins.
-    pub fn reload(&mut self, configs: Vec<MtaConfig>) {
-        let mut old: Vec<Slot> = std::mem::take(&mut self.all);
-        for config in configs {
-            let rate = config.messages_per_second;
-            let is_same =
-                |slot: &Slot| MtaConfig { messages_per_second: rate, ..slot.config.clone() } == config;
-            match old.iter().position(is_same) {
-                Some(at) => {
-                    let mut slot = old.swap_remove(at);
-                    slot.mta.set_rate(rate);
-                    slot.config.messages_per_second = rate;
-                    slot.set_connections(config.connections);
-                    self.all.push(slot);
-                }
-                None => self.all.push(Slot::new(&config)),
-            }
-        }
-        self.succeed(old);
-        self.resume(None);
     }
 
     /// Goes on with the slots as they are now; those of `old` finish what they have in flight.
@@ -306,13 +287,8 @@ impl Slot {
         }
     }
 
-    fn set_connections(&mut self, connections: Connections) {
-        if self.steering.asked() == connections {
-            return;
-        }
-        let mta = self.mta.name.as_str();
-        tracing::info!(target: logs::STATE, mta, "MTA {mta}: connections = {connections}");
-        self.steering.set(&self.config, connections);
+    fn set_connections(&mut self, connections: Connections, by: By) {
+        self.steering.set(&self.config, connections, by);
         if let Some(pool) = &mut self.pool {
             pool.set_connections(self.steering.connections());
         }

@@ -13,10 +13,20 @@ use crate::pressure::queue::{QueueConfig, QueueProbe, Reading};
 /// How often the number is logged, at most.
 const LOGGED_EVERY: Duration = Duration::from_secs(10);
 
+/// Who said how many connections there shall be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// The file, the environment or the command line.
+    Configuration,
+    /// Somebody, while the run goes on.
+    Operator,
+}
+
 /// The wheel of one MTA.
 #[derive(Debug)]
 pub(super) struct Steering {
     asked: Connections,
+    by: By,
     /// `None`: the number is fixed.
     law: Option<Law>,
     /// When the law began to look, and what had been counted by then.
@@ -60,6 +70,7 @@ impl Steering {
     pub fn new(config: &MtaConfig) -> Self {
         let mut steering = Self {
             asked: Connections::Fixed(1),
+            by: By::Configuration,
             law: None,
             since: None,
             connections: 1,
@@ -69,13 +80,13 @@ impl Steering {
             queue: None,
             changed: "fixed",
         };
-        steering.set(config, config.connections);
+        steering.set(config, config.connections, By::Configuration);
         steering
     }
 
     /// So many connections, or as many as the law finds, which begins anew unless it is at work.
-    pub fn set(&mut self, config: &MtaConfig, connections: Connections) {
-        self.asked = connections;
+    pub fn set(&mut self, config: &MtaConfig, connections: Connections, by: By) {
+        (self.asked, self.by) = (connections, by);
         match connections {
             Connections::Fixed(count) => {
                 (self.law, self.since, self.queue) = (None, None, None);
@@ -107,6 +118,10 @@ impl Steering {
         self.asked
     }
 
+    pub fn by(&self) -> By {
+        self.by
+    }
+
     /// A pool begins: its counts are from here on.
     pub fn begin(&mut self) {
         self.account = Account::default();
@@ -132,9 +147,13 @@ impl Steering {
         self.connections
     }
 
-    /// Why there are as many as there are; `None`: somebody said so.
-    pub fn why(&self) -> Option<String> {
-        self.law.as_ref().map(Law::why)
+    /// Why there are as many as there are, in one line.
+    pub fn why(&self) -> String {
+        match (&self.law, self.by) {
+            (Some(law), _) => law.why(),
+            (None, By::Configuration) => format!("{}: fixed by the configuration", self.connections),
+            (None, By::Operator) => format!("{}: fixed by an operator, until a reload", self.connections),
+        }
     }
 
     /// How many connections there were, up to this last look at them.

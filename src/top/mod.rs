@@ -25,7 +25,7 @@ mod text;
 mod view;
 
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 
 pub use keys::{Action, press};
 pub use look::Look;

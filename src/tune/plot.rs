@@ -233,6 +233,7 @@ mod tests {
 
     fn report(rows: Vec<Row>) -> Report {
         Report {
+            is_unanswered: false,
             address: "127.0.0.1:25 <&>".to_owned(),
             mta: Mta::Postfix,
             banner: String::new(),

@@ -69,12 +69,16 @@ pub struct Report {
     pub knees: Vec<Knee>,
     /// The curve that the configuration below is of.
     pub recipients_per_transaction: Option<usize>,
-    /// Lines for the configuration file; `None` without a knee.
+    /// Lines for the configuration file; `None` without a knee, or where some trouble ended the sweep: what was
+    /// measured until then says nothing of what would have come.
     pub toml: Option<String>,
     /// Of that curve.
     pub bottlenecks: Vec<Finding>,
     /// What to bear in mind.
     pub remarks: Vec<String>,
+    /// No session was ever opened.
+    #[serde(skip)]
+    pub is_unanswered: bool,
 }
 
 impl Report {
@@ -95,7 +99,12 @@ impl Report {
             Ended::Trouble { trouble, .. } => (Some(trouble.clone()), Some(mta.remedy_of(trouble))),
             _ => (None, None),
         };
+        let toml = knee.filter(|_| trouble.is_none());
+        let toml = toml.map(|knee| {
+            toml_of(knee, knees.len() > 1, doubt(knee, &swept.ended, swept.limit.is_some()).as_deref())
+        });
         Report {
+            is_unanswered: swept.opened.is_none(),
             address: address.to_owned(),
             mta,
             banner: swept.opened.map(|opened| opened.banner).unwrap_or_default(),
@@ -110,7 +119,7 @@ impl Report {
             trouble,
             trouble_remedy,
             recipients_per_transaction: knee.map(|knee| knee.recipients_per_transaction),
-            toml: knee.map(|knee| toml(knee, knees.len() > 1)),
+            toml,
             remarks: remarks(plan, &swept.rows, &swept.ended, knee),
             ended: swept.ended,
             rows: swept.rows,
@@ -123,6 +132,20 @@ impl Report {
     pub fn knee(&self) -> Option<&Knee> {
         chosen(&self.knees)
     }
+
+    /// What some trouble that ended the sweep came in, and what it was.
+    pub fn stopped(&self) -> Option<String> {
+        let Ended::Trouble { connections, trouble } = &self.ended else { return None };
+        let text = trouble.text();
+        Some(if self.is_unanswered {
+            format!("no session was ever opened: {text}")
+        } else {
+            format!(
+                "the sweep stopped at {connections} connections, {} of at most {} messages in: {text}",
+                self.accepted, self.messages_max
+            )
+        })
+    }
 }
 
 /// The smallest number of recipients that gets nearly what the best one gets: what is in doubt after a crash
@@ -132,8 +155,18 @@ fn chosen(knees: &[Knee]) -> Option<&Knee> {
     knees.iter().find(|knee| knee.best_recipients_per_second >= best * KNEE_SHARE)
 }
 
-fn toml(knee: &Knee, with_recipients: bool) -> String {
-    let mut lines = format!("[mta]\nconnections = {}\n", knee.connections);
+/// Why the knee is no advice to be followed as it is. `limited`: the MTA takes no more.
+fn doubt(knee: &Knee, ended: &Ended, limited: bool) -> Option<String> {
+    if *ended == Ended::Stopped {
+        return Some("the sweep was stopped before its end: the best may be another number".to_owned());
+    }
+    let is_open = knee.is_at_end && !limited;
+    is_open.then(|| format!("the best may lie beyond {}, the last number that was tried", knee.connections))
+}
+
+fn toml_of(knee: &Knee, with_recipients: bool, doubt: Option<&str>) -> String {
+    let doubt = doubt.map(|doubt| format!("# {doubt}\n")).unwrap_or_default();
+    let mut lines = format!("{doubt}[mta]\nconnections = {}\n", knee.connections);
     if with_recipients {
         lines.push_str(&format!("recipients_per_transaction_max = {}\n", knee.recipients_per_transaction));
     }
@@ -189,4 +222,63 @@ fn remarks(plan: &Plan, rows: &[Row], ended: &Ended, knee: Option<&Knee>) -> Vec
         remarks.push(format!("not measured, or only in part: {} connections", missing.join(", ")));
     }
     remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::infeed::Opened;
+    use crate::tune::PlanConfig;
+    use crate::tune::judge::tests::row;
+
+    /// Of 1, 2 and 4 connections, with so many recipients a second each.
+    fn report(rates: [f64; 3], ended: Ended, limit: Option<Trouble>, opened: Option<Opened>) -> Report {
+        let connections = vec![1, 2, 4];
+        let plan = Plan::new(PlanConfig {
+            connections: connections.clone(),
+            recipients_per_transaction: vec![1],
+            seconds: 5.0,
+            rounds: 3,
+            recipients_max: 20_000,
+            seed: 1,
+        })
+        .expect("a plan");
+        let rows = connections.iter().zip(rates).map(|(&n, rate)| row(n, &[rate; 3], 1.0, 50.0)).collect();
+        let swept = Swept { rows, opened, recipients_accepted: 300, rounds_done: 3, ended, limit };
+        Report::new(&plan, swept, "127.0.0.1:25", 2, 4096)
+    }
+
+    fn away() -> Ended {
+        let text = "can't connect to the MTA: Connection refused".to_owned();
+        Ended::Trouble { connections: 4, trouble: Trouble::NoSession { text } }
+    }
+
+    const CLIMBS: [f64; 3] = [100.0, 200.0, 400.0];
+
+    #[test]
+    fn what_is_no_advice_does_not_look_like_some() {
+        let toml = |rates, ended, limit| report(rates, ended, limit, Some(Opened::default())).toml;
+        let flat = [100.0, 200.0, 200.0];
+        assert_eq!(toml(flat, Ended::Done, None).as_deref(), Some("[mta]\nconnections = 2\n"));
+        let at_end = toml(CLIMBS, Ended::Done, None).expect("lines");
+        assert!(at_end.starts_with("# the best may lie beyond 4,"), "{at_end}");
+        let limit = Trouble::Limit { connections: 5, text: "421 too many".to_owned(), refused: false };
+        assert_eq!(toml(CLIMBS, Ended::Done, Some(limit)).as_deref(), Some("[mta]\nconnections = 4\n"));
+        let stopped = toml(flat, Ended::Stopped, None).expect("lines");
+        assert!(stopped.starts_with("# the sweep was stopped before its end"), "{stopped}");
+        assert_eq!(toml(flat, away(), None), None);
+        let text = crate::tune::text(&report(flat, away(), None, Some(Opened::default())));
+        assert!(!text.contains("[mta]") && text.contains("measured until then"), "{text}");
+        assert!(text.contains("the sweep stopped at 4 connections"), "{text}");
+    }
+
+    #[test]
+    fn an_mta_that_never_answered_was_not_stopped_at_some_number() {
+        let text = crate::tune::text(&report([0.0; 3], away(), None, None));
+        assert!(
+            text.contains("no session was ever opened: can't connect") && !text.contains("stopped"),
+            "{text}"
+        );
+        assert!(text.starts_with("the MTA at 127.0.0.1:25 (no greeting)\n"), "{text}");
+    }
 }

@@ -25,7 +25,8 @@ const HEADS: [&str; 12] = [
 pub fn text(report: &Report) -> String {
     let mut out = String::new();
     let banner = if report.banner.is_empty() { "no greeting" } else { &report.banner };
-    line(&mut out, format_args!("{} at {} ({banner})", report.mta.name(), report.address));
+    let name = if report.is_unanswered { "the MTA" } else { report.mta.name() };
+    line(&mut out, format_args!("{name} at {} ({banner})", report.address));
     line(
         &mut out,
         format_args!(
@@ -43,11 +44,12 @@ pub fn text(report: &Report) -> String {
     table(report, &mut out);
     out.push('\n');
     for knee in &report.knees {
-        wrapped(&mut out, &knee_line(knee, report.knees.len() > 1), "");
+        let is_whole = report.ended == Ended::Done;
+        wrapped(&mut out, &knee_line(knee, report.knees.len() > 1, is_whole), "");
     }
-    if let Ended::Trouble { connections, trouble } = &report.ended {
+    if let Some(stopped) = report.stopped() {
         let remedy = report.trouble_remedy.as_deref().unwrap_or_default();
-        wrapped(&mut out, &format!("stopped at {connections} connections: {}", trouble.text()), "");
+        wrapped(&mut out, &stopped, "");
         wrapped(&mut out, remedy, "  ");
     }
     if let Some(toml) = &report.toml {
@@ -80,12 +82,13 @@ pub fn text(report: &Report) -> String {
     out
 }
 
-fn knee_line(knee: &Knee, with_recipients: bool) -> String {
+fn knee_line(knee: &Knee, with_recipients: bool, is_whole: bool) -> String {
     let of = if with_recipients {
         format!(" with {} recipients a transaction", knee.recipients_per_transaction)
     } else {
         String::new()
     };
+    let until = if is_whole { "" } else { " of what was measured until then" };
     let sure = match (knee.sureness, knee.interval, knee.share_of_draws) {
         (Sureness::TooFewRounds, ..) | (_, None, _) | (.., None) => {
             format!("too few rounds ({}) to say how sure that is", knee.rounds)
@@ -97,7 +100,7 @@ fn knee_line(knee: &Knee, with_recipients: bool) -> String {
         ),
     };
     let mut text = format!(
-        "the knee{of}: {} connections, {:.0}/s, {:.0} % of the best ({:.0}/s at {}); {sure}",
+        "the knee{until}{of}: {} connections, {:.0}/s, {:.0} % of the best ({:.0}/s at {}); {sure}",
         knee.connections,
         knee.recipients_per_second,
         100.0 * knee.recipients_per_second / knee.best_recipients_per_second,

@@ -83,7 +83,8 @@ fn everything_pauses_and_goes_on_as_by_the_socket() {
     assert_eq!((&again["changed"], &again["standstill"]), (&false.into(), &paused["standstill"]));
     assert_eq!(paused["went"][0]["job"], job.as_str());
     let resumed = api.done("POST", "/api/v1/resume", None);
-    assert_eq!((&resumed["changed"], &resumed["standstill"]), (&true.into(), &paused["standstill"]));
+    assert_eq!((&resumed["changed"], &resumed["standstill"]), (&true.into(), &serde_json::Value::Null));
+    assert_eq!(resumed["ended"], paused["standstill"]);
     // an empty object is as good as no body
     assert_eq!(api.done("POST", "/api/v1/resume", Some(&json!({})))["changed"], false);
     api.daemon.stop();

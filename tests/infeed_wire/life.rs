@@ -26,6 +26,7 @@ async fn a_dead_mta_takes_no_work_and_is_found_when_it_lives() {
     let down =
         changed.wait_for(|status| matches!(status.state, MtaState::Down { .. })).await.unwrap().clone();
     assert!(down.connecting <= 1 && !down.ever_connected, "{down:?}");
+    assert!(down.last_error_us.is_some(), "{down:?}");
     assert!(down.last_error.unwrap().contains(&address.to_string()));
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_reuseaddr(true).unwrap();
@@ -168,6 +169,7 @@ async fn a_session_with_nothing_to_send_says_quit_and_comes_back_with_work() {
     changed.wait_for(|status| status.connecting == 1).await.unwrap();
     let idle = pool.status();
     assert_eq!((idle.connections_total, idle.last_error, idle.state), (1, None, MtaState::Connecting));
+    assert_eq!(idle.opening, 0, "who waits for work doesn't connect");
     list.add(message(&[2]));
     while list.words().len() < 2 {
         tokio::task::yield_now().await;
@@ -190,7 +192,8 @@ async fn a_transaction_goes_back_while_its_connection_takes_long_and_nobody_conn
         tokio::task::yield_now().await;
     }
     assert_eq!((list.words(), list.waiting()), (vec!["not tried".to_owned()], 1));
-    assert!(matches!(pool.status().state, MtaState::Connecting), "no failure: {:?}", pool.status());
+    let status = pool.status();
+    assert!(matches!(status.state, MtaState::Connecting) && status.opening == 1, "no failure: {status:?}");
     let server = Server::on(listener, &[&[HELLO, &["good"]]]);
     pool.finished().await;
     server.played().await;

@@ -34,6 +34,17 @@ fn what_another_process_submits_is_sent_without_anybody_asking() {
     desk.check();
 }
 
+/// What the summary of a command can't say that leaves the sending to a daemon.
+const NOT_KNOWN: [&str; 7] = [
+    "seconds",
+    "deliveries_per_second",
+    "connections",
+    "connections_peak",
+    "connections_mean",
+    "connections_opened",
+    "cuts",
+];
+
 #[test]
 fn send_beside_a_daemon_follows_and_its_exit_code_tells_what_came_of_it() {
     let desk = Desk::new();
@@ -51,6 +62,10 @@ fn send_beside_a_daemon_follows_and_its_exit_code_tells_what_came_of_it() {
         let said = run.expect_code(code).json();
         assert_eq!((&said["ended"], &said["recipients"]), (&"owned".into(), &3.into()), "{said}");
         all += said["accepted"].as_u64().expect("a count");
+        // the daemon knows them, and this command doesn't
+        for unknown in NOT_KNOWN {
+            assert!(said.get(unknown).is_some_and(serde_json::Value::is_null), "{unknown} in {said}");
+        }
         assert!(said[outcome].as_u64() > Some(0), "{said}");
         assert!(said["owner"].as_str().is_some_and(|who| who.contains(&daemon.pid().to_string())), "{said}");
     }
@@ -66,6 +81,9 @@ fn drain_beside_a_daemon_says_so_and_ends_well() {
     let drain = desk.draining(&sink.address(), 2).run().expect_code(0);
     let said = drain.json();
     assert_eq!(said["ended"], "owned", "{said}");
+    for unknown in NOT_KNOWN.into_iter().chain(["accepted", "settled", "unfinished"]) {
+        assert!(said.get(unknown).is_some_and(serde_json::Value::is_null), "{unknown} in {said}");
+    }
     assert!(drain.stderr.contains(&daemon.pid().to_string()), "{}", drain.stderr);
     daemon.stop();
 }

@@ -25,7 +25,7 @@ fn the_screens_count_comes_to_the_ledgers_and_keys_pause_resume_and_turn_n() {
 
     let mta = desk.status()["mtas"][0]["name"].as_str().expect("a name").to_owned();
     desk.infeed(&["mta", "connections", "4"]).run().expect_code(0);
-    terminal.wait_text("N is 4: asked for");
+    terminal.wait_text("N is 4: fixed by an operator");
     terminal.press("+++");
     terminal.wait_text(&format!("7 connections to {mta}, until a reload"));
     assert_eq!(desk.mta_status(&mta)["connections"], 7);

@@ -42,7 +42,8 @@ export class Mtas {
   }
 
   fill(of, mta, again) {
-    setText(of.address, mta.address);
+    // one that was given by its address alone has no other name
+    setText(of.address, mta.address === mta.name ? '' : mta.address);
     setText(of.state, mta.state);
     setAttribute(of.state, 'data-state', mta.state);
     setText(of.why, mta.why ?? '');

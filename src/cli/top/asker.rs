@@ -115,7 +115,7 @@ impl Hand {
                 let in_flight: u64 = all.went.iter().map(|went| went.in_flight).sum();
                 format!("everything is paused, {} in flight end first: R resumes", count(in_flight))
             }
-            Ask::ResumeAll => match pause::resume_all(session)?.0.standstill {
+            Ask::ResumeAll => match pause::resume_all(session)?.0.ended {
                 Some(_) => "everything goes on".to_owned(),
                 None => "nothing was paused with P (`infeed pause --all`)".to_owned(),
             },

@@ -188,6 +188,11 @@ fn a_choice_is_a_name_an_address_or_a_new_address() {
         "--mta b.2: neither the name of an MTA nor its address; did you mean b.1? \
          An address is host:port, [IPv6]:port or unix:/path"
     );
+    assert_eq!(
+        refused(&["frobnicate"]),
+        "--mta frobnicate: neither the name of an MTA nor its address; an address is host:port, [IPv6]:port or \
+         unix:/path"
+    );
     assert_eq!(refused(&["a", "a:25"]), "--mta a:25: the same MTA as --mta a; choose each once");
     assert_eq!(refused(&["c:26", "C:26"]), "--mta C:26: the same MTA as --mta c:26; choose each once");
 }

@@ -61,7 +61,7 @@ pub struct MtaLine {
     /// What is asked for: `auto`, or `fixed`, which is that many. Empty in the answer of an older infeed.
     #[serde(default)]
     pub target: String,
-    /// Why so many may, where that is found by itself.
+    /// Why so many may, in one line.
     #[serde(default)]
     pub connections_why: Option<String>,
     /// Messages in its own queue, where that can be seen.
@@ -79,7 +79,17 @@ pub struct MtaLine {
     pub in_doubt: u64,
     pub rate_10_s: f64,
     pub last_success_us: Option<Micros>,
+    /// The last trouble with it, and when that was: it stays when the MTA is fine again.
     pub last_error: Option<String>,
+    #[serde(default)]
+    pub last_error_us: Option<Micros>,
+}
+
+impl MtaLine {
+    /// Its address, where that is not what it is called: `--mta ADDRESS` gives no name.
+    pub fn other_address(&self) -> Option<&str> {
+        Some(self.address.as_str()).filter(|address| *address != self.name)
+    }
 }
 
 /// One domain that has a rate.
@@ -219,7 +229,7 @@ impl From<&MtaRunStatus> for MtaLine {
                 Connections::Auto => "auto".to_owned(),
                 Connections::Fixed(_) => "fixed".to_owned(),
             },
-            connections_why: mta.connections_why.clone(),
+            connections_why: Some(mta.connections_why.clone()),
             queue: mta.queue.as_ref().and_then(|queue| queue.messages),
             queue_why: mta.queue.as_ref().map(ToString::to_string),
             messages_per_second: mta.messages_per_second,
@@ -230,6 +240,7 @@ impl From<&MtaRunStatus> for MtaLine {
             rate_10_s: mta.rate_10_s,
             last_success_us: mta.status.as_ref().and_then(|s| s.last_success),
             last_error: mta.status.as_ref().and_then(|s| s.last_error.clone()),
+            last_error_us: mta.status.as_ref().and_then(|s| s.last_error_us),
         }
     }
 }

@@ -198,6 +198,22 @@ pub struct Connecting {
     empty_handed: bool,
 }
 
+/// A session is being opened, until dropped: for the count of those alone.
+pub struct Opening<'a>(&'a Shared);
+
+impl<'a> Opening<'a> {
+    pub fn begin(shared: &'a Shared) -> Self {
+        shared.opening.fetch_add(1, Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.opening.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Connecting {
     /// It connects without a transaction from now on: to be said before that is given back, so that no
     /// other infeed without a session takes it and connects as well.
@@ -232,7 +248,7 @@ impl Connecting {
         self.shared.change(|inner| {
             inner.connecting -= 1;
             inner.empty_handed -= usize::from(self.empty_handed);
-            inner.last_error = Some(error.clone());
+            inner.erred(error.clone());
             inner.connect_failures = inner.connect_failures.saturating_add(1);
             let delay = self.shared.config.reconnect_delay(inner.connect_failures);
             inner.connect_not_before = Some(Instant::now() + delay);
