@@ -358,6 +358,43 @@ fn tell(all: &[Ratio]) {
     );
 }
 
+/// A knee that moves from 12 to 5 costs an MTA that thrashes six sevenths of what it gave, all of a sudden and
+/// beside noise: no measurement is so unsure that this is none.
+#[test]
+fn a_fall_to_a_seventh_is_a_change_however_unsure_its_measurement() {
+    let made = random::random(439);
+    let best = random::best(&made.scenario, &windows(&made.scenario, made.seconds), CONNECTIONS_MAX, 4_096);
+    for seed in 439..439 + 3 * seeds() {
+        let run = Run { sway: 0.05, seconds: made.seconds, ..auto(&made.scenario, seed) };
+        let trace = simulate(run);
+        for ratio in ratios(&trace, &best) {
+            assert!(ratio.goodput >= 0.75, "seed {seed}: {ratio:?}\n{}", log(&trace));
+        }
+    }
+}
+
+/// Something takes the machine for half of a second at a beat: tries that kept step with it would each meet it,
+/// and say that more connections are worse.
+#[test]
+fn what_disturbs_the_mta_at_a_beat_keeps_nobody_at_few_connections() {
+    let text = "[set]\nservice_noise_percent = 30\nknee = 16\nknee_style = \"flat\"\nservice_us = 15000\n";
+    let scenario = Scenario::parse(text, Path::new("beat.toml")).unwrap_or_else(|e| panic!("{e}"));
+    for every_us in [3_300_000, 6_600_000] {
+        let stalls_us = Some((every_us, 500_000));
+        let run = Run { stalls_us, sway: 0.2, queue_visible: true, seconds: 180, ..auto(&scenario, 0) };
+        let best = sweep(&run, CONNECTIONS_MAX, &[(20.0, 180.0)]);
+        let mut worst = f64::MAX;
+        for seed in 0..4 * seeds() {
+            let trace = simulate(Run { seed, ..run.clone() });
+            for ratio in ratios(&trace, &best) {
+                assert!(ratio.goodput >= 0.65, "{every_us} µs, seed {seed}: {ratio:?}\n{}", log(&trace));
+                worst = worst.min(ratio.goodput);
+            }
+        }
+        println!("each {every_us} µs: {worst:.3}");
+    }
+}
+
 #[test]
 fn scenarios_at_random_are_held() {
     let bands = Bands { under_95_percent_max: 0.06, mean_min: 0.98, worst_min: 0.8, connections_max: 1.5 };
@@ -372,7 +409,7 @@ fn scenarios_at_random_are_held_on_irregular_observations() {
 
 #[test]
 fn scenarios_at_random_are_held_by_an_mta_that_sways() {
-    let bands = Bands { under_95_percent_max: 0.12, mean_min: 0.97, worst_min: 0.6, connections_max: 2.0 };
+    let bands = Bands { under_95_percent_max: 0.12, mean_min: 0.97, worst_min: 0.75, connections_max: 2.0 };
     at_random(0, |run| run.sway = 0.05, &bands);
 }
 

@@ -24,7 +24,7 @@ use crate::tune::{
 /// Find the number of connections that this MTA wants, with rehearsal messages (docs/tune.md)
 #[derive(Debug, Clone, Args)]
 pub struct TuneArgs {
-    /// The one MTA to measure: HOST:PORT, unix:/PATH, or the name of a [[mta]] table. Without it, the one that is
+    /// The one MTA to measure: HOST:PORT, unix:/PATH, or a name that the configuration gives. Without it, the one that is
     /// configured
     #[arg(long, value_name = "MTA")]
     pub mta: Option<String>,

@@ -17,6 +17,8 @@ const GATHER_MAX: Duration = Duration::from_millis(2_500);
 const UNEVEN: f64 = 0.06;
 /// so long.
 const GATHER_UNEVEN_MAX: Duration = Duration::from_millis(6_000);
+/// These vary by so much, both ways: what disturbs the MTA at a beat must not keep step with measurements.
+const GATHER_VARIES: f64 = 0.25;
 const GATHER_FEW_MAX: Duration = Duration::from_secs(10);
 /// Fewer transactions than that say little about their mean.
 const TRANSACTIONS_MIN: u64 = 8;
@@ -70,6 +72,8 @@ pub(super) struct Meter {
     /// The sample before, and what of its error is the transactions' own, squared.
     before: Option<(Sample, f64)>,
     pieces: Vec<(f64, f64)>,
+    /// How many samples there were.
+    samples: u32,
 }
 
 impl Meter {
@@ -84,6 +88,7 @@ impl Meter {
             sway: SWAY_START,
             before: None,
             pieces: Vec::new(),
+            samples: 0,
         }
     }
 
@@ -144,7 +149,7 @@ impl Meter {
         let enough = count >= TRANSACTIONS_MIN
             && gathered >= GATHER_MIN
             && (error <= error_wanted
-                || gathered >= if error > UNEVEN { GATHER_UNEVEN_MAX } else { GATHER_MAX });
+                || gathered >= self.varied(if error > UNEVEN { GATHER_UNEVEN_MAX } else { GATHER_MAX }));
         let sofar = self.sample(o, &start, connections);
         let is_poor = count >= TRANSACTIONS_POOR && sofar.goodput * (1.0 + 3.0 * error) < clear.0;
         let is_rich = count >= TRANSACTIONS_MIN && sofar.goodput * (1.0 - 3.0 * error) > clear.1;
@@ -153,6 +158,7 @@ impl Meter {
         if !(enough || is_clear || gathered >= GATHER_FEW_MAX && count > 0) {
             return None;
         }
+        self.samples = self.samples.wrapping_add(1);
         self.learn_spread();
         self.learn_sway(&sofar, count, gathered);
         Some(Sample { error: self.error(count, gathered), ..sofar })
@@ -176,6 +182,12 @@ impl Meter {
             recipients: per_transaction(recipients),
             idle: idle_s / (busy_s + idle_s).max(1e-6),
         }
+    }
+
+    /// By parts that no beat divides: those of the golden ratio.
+    fn varied(&self, time: Duration) -> Duration {
+        let part = (f64::from(self.samples) * 0.618_034).fract();
+        time.mul_f64(1.0 + GATHER_VARIES * (2.0 * part - 1.0))
     }
 
     fn settled_at(&self, o: &Observation, last_at: Duration) -> bool {

@@ -34,7 +34,7 @@ const STRIDE_UNEVEN: f64 = 10.0;
 const STRIDE_MAX: f64 = 4.0;
 /// And where more gives the same, far fewer may do.
 const STRIDE_LEVEL_DOWN: f64 = 1.3;
-/// Goodput at the choice that differs by so much, twice, is a change of the MTA or of the mail.
+/// Goodput at the choice that differs by so much (in its logarithm), twice, is a change of the MTA or of the mail.
 const CHANGE: f64 = 0.07;
 /// By so much it is one, however uncertain the measurements.
 const CHANGE_SURE: f64 = 0.35;
@@ -259,7 +259,8 @@ impl Search {
         let Some(known) = self.table.get(self.choice).copied() else { return Step::None };
         let ratio = entry.goodput / known.goodput.max(1e-9);
         let doubt = entry.error + known.error;
-        if (ratio - 1.0).abs() > (4.0 * doubt).clamp(CHANGE, CHANGE_SURE.max(2.5 * doubt)) {
+        // the logarithm, for a tenth of it is as far away as ten times as much
+        if ratio.max(1e-9).ln().abs() > (4.0 * doubt).clamp(CHANGE, CHANGE_SURE.max(2.5 * doubt)) {
             self.unlike += 1;
             if self.unlike >= 2 {
                 return self.changed(entry, now, floor, ceiling);
