@@ -111,7 +111,7 @@ impl Law {
     }
 
     fn judgeable(&self, o: &Observation, sample: Option<&Sample>) -> State {
-        if o.held {
+        if o.held && !self.meter.is_gap(o) {
             State::Held
         } else if self.strain.is_troubled(o.now) {
             State::Trouble
@@ -141,7 +141,7 @@ impl Law {
     /// Obeys what the MTA says.
     fn heed(&mut self, o: &Observation) {
         let (now, floor) = (o.now, self.limits.connections_min);
-        match self.strain.observe(o, self.wanted(), floor) {
+        match self.strain.observe(o, self.wanted(), self.search.choice, floor) {
             Act::None => {}
             Act::Limited(to) => {
                 self.cuts.too_many_connections += 1;

@@ -246,7 +246,7 @@ impl Engine {
                     let octets = (self.run.octets)(self.offered);
                     self.offered += 1;
                     self.slots[slot] = Slot::Busy { since_us: now, octets };
-                    self.begin(slot, now);
+                    self.begin(slot, now, false);
                 }
                 Event::Envelope(slot) => {
                     let Slot::Busy { octets, .. } = self.slots[slot] else { continue };
@@ -267,7 +267,7 @@ impl Engine {
                     if let Some(slot) = self.slots.iter().position(|s| *s == Slot::Held) {
                         self.slots[slot] =
                             Slot::Busy { since_us: now, octets: (self.run.octets)(self.offered) };
-                        self.begin(slot, now);
+                        self.begin(slot, now, true);
                     } else {
                         self.at(now + 1_000_000, Event::Probe);
                     }
@@ -380,7 +380,7 @@ impl Engine {
         self.at(at, Event::Begin(slot));
     }
 
-    fn begin(&mut self, slot: usize, now: u64) {
+    fn begin(&mut self, slot: usize, now: u64, is_probe: bool) {
         match self.mta.envelope(now) {
             Envelope::Taken(us) => {
                 if BRAKE_US.contains(&us) {
@@ -392,7 +392,6 @@ impl Engine {
                 self.mark(Mark::StorageFull);
                 let next_us =
                     self.storage_hold.map_or(STORAGE_PROBE_US.0, |us| (2 * us).min(STORAGE_PROBE_US.1));
-                let is_probe = self.storage_hold.is_some() && self.slots.contains(&Slot::Held);
                 self.slots[slot] = Slot::Held;
                 if self.storage_hold.is_none() || is_probe {
                     self.at(now + next_us, Event::Probe);

@@ -52,6 +52,10 @@ const USED_MIN: f64 = 0.5;
 /// It comes off where it is so much above what goes in without it; or, where that isn't known, after so many s.
 const FREE: f64 = 1.1;
 const FREE_AFTER_S: f64 = 10.0;
+/// And where less than this part of it goes in for so long though connections have work: the MTA is slower.
+const SHORT: f64 = 0.8;
+const SHORT_FOR: Duration = Duration::from_secs(3);
+const IDLE_MAX: f64 = 0.15;
 /// The least pace.
 const PACE_MIN: f64 = 0.2;
 
@@ -98,6 +102,9 @@ pub(super) struct Late {
     /// Transactions that had been counted at the last look, and how many a second lately.
     transactions: u64,
     per_s: f64,
+    /// Session time until the last look, busy and idle; and since when all of it is busy and the pace isn't reached.
+    times_us: (u64, u64),
+    short_since: Option<Duration>,
     /// The most that went in before a wave that came alone.
     alone: f64,
     /// When the brake began, and the share of late replies before.
@@ -118,6 +125,7 @@ impl Late {
     pub fn pass_over(&mut self, o: &Observation) {
         self.seen = late_so_far(o);
         (self.new, self.transactions) = (0, o.totals.transactions);
+        self.times_us = (o.totals.busy_us, o.totals.idle_us);
         self.end();
         self.believed_at = o.now;
     }
@@ -136,6 +144,10 @@ impl Late {
         let before = std::mem::replace(&mut self.transactions, o.totals.transactions);
         let counted = o.totals.transactions.saturating_sub(before);
         self.per_s += step_s.min(1.0) * (counted as f64 / step_s.max(0.01) - self.per_s);
+        let times_us = std::mem::replace(&mut self.times_us, (o.totals.busy_us, o.totals.idle_us));
+        let busy_us = o.totals.busy_us.saturating_sub(times_us.0) as f64;
+        let idle_us = o.totals.idle_us.saturating_sub(times_us.1) as f64;
+        let has_work = busy_us > 0.0 && idle_us < IDLE_MAX * (busy_us + idle_us);
         let late = late_so_far(o);
         let new = late.saturating_sub(std::mem::replace(&mut self.seen, late));
         if o.now < self.immune_until {
@@ -150,6 +162,7 @@ impl Late {
         self.new += new;
         if self.new >= LATE_MIN {
             self.new = 0;
+            self.short_since = None;
             self.at = Some(o.now);
             if self.wave_at.is_some_and(|at| o.now.saturating_sub(at) < WAVE) {
                 return pace;
@@ -159,6 +172,12 @@ impl Late {
             return self.on_wave(wave, pace, o.established, cycle_s);
         }
         let pace = pace?;
+        let is_short = has_work && self.per_s < SHORT * pace;
+        self.short_since = self.short_since.filter(|_| is_short).or(is_short.then_some(o.now));
+        if self.short_since.is_some_and(|since| o.now.saturating_sub(since) > SHORT_FOR) {
+            self.end();
+            return None;
+        }
         if self.per_s < USED_MIN * pace {
             self.believed_at = (self.believed_at + o.now.saturating_sub(last)).min(o.now);
             return Some(pace);
@@ -183,6 +202,7 @@ impl Late {
     /// No pace any more.
     fn end(&mut self) {
         self.waves.clear();
+        self.short_since = None;
         (self.entry, self.alone, self.most, self.in_vain) = (None, 0.0, 0.0, 0);
     }
 

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::observation::{Observation, Totals};
+use super::observation::{Mark, Observation, Totals};
 
 /// A measurement gathers at least so long.
 const GATHER_MIN: Duration = Duration::from_millis(240);
@@ -26,6 +26,14 @@ const TRANSACTIONS_MIN: u64 = 8;
 const TRANSACTIONS_POOR: u64 = 4;
 /// Connects that take longer than this aren't waited for.
 const CONNECT_MAX: Duration = Duration::from_secs(8);
+/// Where the MTA goes on closing sessions, all of them never stand at once: after so long these will do, as a
+/// share of those that are wanted.
+const CHURN_WAIT: Duration = Duration::from_millis(1_500);
+const CHURN_STANDS: f64 = 0.6;
+/// It does for so long after it has.
+const CHURN_FOR: Duration = Duration::from_secs(2);
+/// Of one or two sessions none may stand for so long.
+const CHURN_GAP_MAX: Duration = Duration::from_secs(1);
 /// How much one transaction's time differs from the next one's, until that has been seen (as a share).
 const SPREAD_START: f64 = 0.25;
 const SPREAD_MIN: f64 = 0.04;
@@ -62,6 +70,12 @@ pub(super) struct Meter {
     wanted: usize,
     /// Where gathering began.
     from: Option<(Duration, usize, Totals)>,
+    /// Sessions that stood since then, times seconds.
+    stood: f64,
+    /// When one stood last.
+    stood_at: Duration,
+    /// When the MTA closed a session last.
+    closed_at: Option<Duration>,
     last: (Duration, Totals),
     /// Mean time of a transaction lately, in s.
     pub cycle_s: f64,
@@ -82,6 +96,9 @@ impl Meter {
             since: Duration::ZERO,
             wanted: 0,
             from: None,
+            stood: 0.0,
+            stood_at: Duration::ZERO,
+            closed_at: None,
             last: (Duration::ZERO, Totals::default()),
             cycle_s: 0.0,
             spread_squared: SPREAD_START * SPREAD_START,
@@ -114,6 +131,16 @@ impl Meter {
         if count > 0 {
             self.cycle_s = busy_s / count as f64;
         }
+        let closed = Mark::Closing.index();
+        if o.totals.marks[closed] > last.marks[closed] {
+            self.closed_at = Some(o.now);
+        }
+        let churns = self.churns(o.now);
+        if o.established > 0 {
+            self.stood_at = o.now;
+        } else if self.is_gap(o) {
+            return None;
+        }
         if o.held || o.established == 0 {
             self.since = o.now;
             self.from = None;
@@ -123,19 +150,25 @@ impl Meter {
             let waited = o.now.saturating_sub(self.since);
             let reached =
                 o.established == self.wanted || (o.connecting == 0 && waited > Duration::from_secs(1));
+            let stands = churns && waited > CHURN_WAIT && self.most_stand(o.established);
+            let reached = reached || stands;
             if !reached && waited < CONNECT_MAX {
                 return None;
             }
             // Transactions that began under another number must be through: one cycle after the change.
             if !reached || self.settled_at(o, last_at) {
-                self.from = Some((o.now, o.established, o.totals));
+                let connections = if stands { self.wanted } else { o.established };
+                self.from = Some((o.now, connections, o.totals));
+                self.stood = 0.0;
                 self.pieces.clear();
             }
             return None;
         };
         // A session that reconnects takes nothing from the others' times.
         let away_max = if o.connecting > 0 { (connections / 8).max(1) } else { 0 };
-        if o.established.abs_diff(connections) > away_max || o.established == 0 {
+        let is_away = o.established.abs_diff(connections) > away_max;
+        self.stood += o.established as f64 * o.now.saturating_sub(last_at).as_secs_f64();
+        if is_away && !(churns && self.most_stand(o.established)) || o.established == 0 {
             self.from = None;
             self.since = o.now;
             return None;
@@ -150,7 +183,8 @@ impl Meter {
             && gathered >= GATHER_MIN
             && (error <= error_wanted
                 || gathered >= self.varied(if error > UNEVEN { GATHER_UNEVEN_MAX } else { GATHER_MAX }));
-        let sofar = self.sample(o, &start, connections);
+        let stood = self.stood / gathered.as_secs_f64().max(0.01);
+        let sofar = self.sample(o, &start, connections, stood);
         let is_poor = count >= TRANSACTIONS_POOR && sofar.goodput * (1.0 + 3.0 * error) < clear.0;
         let is_rich = count >= TRANSACTIONS_MIN && sofar.goodput * (1.0 - 3.0 * error) > clear.1;
         let is_clear = is_poor || (is_rich && gathered >= GATHER_MIN);
@@ -164,7 +198,23 @@ impl Meter {
         Some(Sample { error: self.error(count, gathered), ..sofar })
     }
 
-    fn sample(&self, o: &Observation, start: &Totals, connections: usize) -> Sample {
+    /// The MTA goes on closing sessions.
+    fn churns(&self, now: Duration) -> bool {
+        self.closed_at.is_some_and(|at| now.saturating_sub(at) < CHURN_FOR)
+    }
+
+    /// None stands for a moment, since the MTA has just closed the last one, and the next is on its way.
+    pub fn is_gap(&self, o: &Observation) -> bool {
+        let since = o.now.saturating_sub(self.stood_at);
+        o.established == 0 && o.connecting > 0 && since < CHURN_GAP_MAX && self.churns(o.now)
+    }
+
+    /// Enough of those that are wanted, and no more.
+    fn most_stand(&self, established: usize) -> bool {
+        (CHURN_STANDS * self.wanted as f64..=self.wanted as f64).contains(&(established as f64))
+    }
+
+    fn sample(&self, o: &Observation, start: &Totals, connections: usize, stood: f64) -> Sample {
         let count = o.totals.transactions - start.transactions;
         let busy_s = (o.totals.busy_us - start.busy_us) as f64 / 1e6;
         let idle_s = (o.totals.idle_us - start.idle_us) as f64 / 1e6;
@@ -172,11 +222,7 @@ impl Meter {
         let recipients = o.totals.recipients - start.recipients;
         Sample {
             connections,
-            goodput: if count == 0 {
-                0.0
-            } else {
-                recipients as f64 / (busy_s + idle_s) * connections as f64
-            },
+            goodput: if count == 0 { 0.0 } else { recipients as f64 / (busy_s + idle_s) * stood },
             error: 0.0,
             octets: per_transaction(o.totals.octets - start.octets),
             recipients: per_transaction(recipients),

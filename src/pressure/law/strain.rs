@@ -15,9 +15,14 @@ const IMMUNE: Duration = Duration::from_secs(60);
 const WEIGHED: Duration = Duration::from_secs(1);
 const WEIGHED_MIN: u64 = 20;
 const WEIGHED_MAX: Duration = Duration::from_secs(3);
-/// Fewer marks than this share of transactions are chance.
+/// Few marks say little about their rate: more are waited for, but no longer than this.
+const MARKS_WAIT_MAX: Duration = Duration::from_secs(6);
+/// After a cut so many would have come, had nothing changed.
+const EXPECTED_MIN: f64 = 16.0;
+/// Fewer marks than this share of transactions are chance; so is what may be less by so many standard errors.
 const SHARE_MIN: f64 = 0.01;
-/// A cut leaves so much.
+const ERRORS: f64 = 2.0;
+/// A cut leaves so much, or what there was before a try.
 const CUT: f64 = 0.7;
 /// Marks that keep more than this share of their rate after a cut don't depend on the number.
 const KEPT: f64 = 0.6;
@@ -49,12 +54,25 @@ struct Ceiling {
 /// Marks of one kind, weighed.
 #[derive(Debug, Clone, Default)]
 struct Weighed {
+    /// Since when, and how many marks and transactions since then.
+    since: Duration,
     marks: u64,
+    transactions: u64,
     immune_until: Duration,
-    /// After a cut: from how many connections, at which rate of marks.
-    cut: Option<(usize, f64)>,
+    /// After a cut.
+    cut: Option<Cut>,
     /// The rate at the least number of connections that had any lately.
     low: Option<(usize, f64, Duration)>,
+}
+
+/// A cut that is to show what it was good for.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    from: usize,
+    /// The least rate of marks before.
+    share: f64,
+    /// It went back to what had been before a try, and no further.
+    is_mild: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -64,7 +82,6 @@ pub(super) struct Strain {
     wait: Duration,
     trouble_until: Duration,
     slow_immune_until: Duration,
-    since: Duration,
     transactions: u64,
     most: usize,
     kinds: [Weighed; 2],
@@ -82,7 +99,6 @@ impl Strain {
             wait: RETRY.0,
             trouble_until: Duration::ZERO,
             slow_immune_until: Duration::ZERO,
-            since: Duration::ZERO,
             transactions: 0,
             most: 0,
             kinds: [Weighed::default(), Weighed::default()],
@@ -119,8 +135,8 @@ impl Strain {
         limit || cap
     }
 
-    /// Takes what was seen; `target` connections were wanted.
-    pub fn observe(&mut self, o: &Observation, target: usize, floor: usize) -> Act {
+    /// Takes what was seen; `target` connections were wanted, and `choice` is what a try goes back to.
+    pub fn observe(&mut self, o: &Observation, target: usize, choice: usize, floor: usize) -> Act {
         let mut new = [0; Mark::COUNT];
         for (new, (now, seen)) in new.iter_mut().zip(o.totals.marks.iter().zip(&self.seen)) {
             *new = now.saturating_sub(*seen);
@@ -155,38 +171,35 @@ impl Strain {
                 return Act::Slow;
             }
         }
-        self.weigh(o, &new, floor)
+        self.weigh(o, &new, choice, floor)
     }
 
-    fn weigh(&mut self, o: &Observation, new: &[u64; Mark::COUNT], floor: usize) -> Act {
+    fn weigh(&mut self, o: &Observation, new: &[u64; Mark::COUNT], choice: usize, floor: usize) -> Act {
+        let transactions = o.totals.transactions.saturating_sub(self.transactions);
+        self.transactions = o.totals.transactions;
         for (kind, mark) in self.kinds.iter_mut().zip(KINDS) {
             kind.marks += new[mark.index()];
+            kind.transactions += transactions;
         }
-        self.most = self.most.max(o.established);
-        let waited = o.now.saturating_sub(self.since);
-        let transactions = o.totals.transactions.saturating_sub(self.transactions);
         // Sessions that are gone altogether are a restart, and no strain.
         let gone = o.held || 2 * o.established < self.most;
-        if !gone && (waited < WEIGHED || (transactions < WEIGHED_MIN && waited < WEIGHED_MAX)) {
-            return Act::None;
-        }
+        self.most = if gone { o.established } else { self.most.max(o.established) };
         let mut act = Act::None;
         for (kind, mark) in self.kinds.iter_mut().zip(KINDS) {
-            let marks = std::mem::take(&mut kind.marks);
             if gone {
-                continue;
-            }
-            let share = marks as f64 / (transactions + marks).max(1) as f64;
-            let judged = kind.judge(mark, share, marks, o, floor);
-            if act == Act::None {
-                act = judged;
+                kind.begin(o.now);
+            } else if act == Act::None && kind.is_enough(o.now) {
+                act = kind.judge(mark, o, choice, floor);
+                kind.begin(o.now);
             }
         }
-        self.since = o.now;
-        self.transactions = o.totals.transactions;
-        self.most = o.established;
         match act {
-            Act::Cut(_, to) => self.cap = Some((to, o.now + RETRY.1)),
+            Act::Cut(_, to) => {
+                self.cap = Some((to, o.now + RETRY.1));
+                self.most = o.established;
+                // what comes from now on comes at another number
+                self.kinds.iter_mut().for_each(|kind| kind.begin(o.now));
+            }
             Act::Restore(_) => self.cap = None,
             _ => {}
         }
@@ -195,15 +208,56 @@ impl Strain {
 }
 
 impl Weighed {
-    fn judge(&mut self, mark: Mark, share: f64, marks: u64, o: &Observation, floor: usize) -> Act {
-        let n = o.established;
-        if let Some((from, before)) = self.cut.take()
-            && share > KEPT * before
-        {
-            self.immune_until = o.now + IMMUNE;
-            return Act::Restore(from);
+    /// Counts anew.
+    fn begin(&mut self, now: Duration) {
+        (self.since, self.marks, self.transactions) = (now, 0, 0);
+    }
+
+    /// Marks beside all transactions.
+    fn share(&self) -> f64 {
+        self.marks as f64 / (self.transactions + self.marks).max(1) as f64
+    }
+
+    /// What it is at least, chance set aside.
+    fn share_min(&self) -> f64 {
+        let marks = self.marks as f64;
+        (marks - ERRORS * marks.sqrt()) / (self.transactions + self.marks).max(1) as f64
+    }
+
+    /// Whether it is more than chance.
+    fn is_sure(&self) -> bool {
+        self.share_min() >= SHARE_MIN
+    }
+
+    /// Whether there is enough to judge.
+    fn is_enough(&self, now: Duration) -> bool {
+        let waited = now.saturating_sub(self.since);
+        if waited < WEIGHED || (self.transactions < WEIGHED_MIN && waited < WEIGHED_MAX) {
+            return false;
         }
-        if share < SHARE_MIN || marks < 2 {
+        if waited >= MARKS_WAIT_MAX {
+            return true;
+        }
+        match self.cut {
+            Some(cut) => cut.share * (self.transactions + self.marks) as f64 >= EXPECTED_MIN,
+            None => self.marks == 0 || self.is_sure(),
+        }
+    }
+
+    fn judge(&mut self, mark: Mark, o: &Observation, choice: usize, floor: usize) -> Act {
+        let (n, share) = (o.established, self.share());
+        let fewer = ((n as f64 * CUT) as usize).max(floor);
+        if let Some(cut) = self.cut.take()
+            && share > KEPT * cut.share
+        {
+            if cut.is_mild && fewer < n {
+                self.cut = Some(Cut { is_mild: false, ..cut });
+                return Act::Cut(mark, fewer);
+            }
+            self.immune_until = o.now + IMMUNE;
+            return Act::Restore(cut.from);
+        }
+        if !self.is_sure() {
             return Act::None;
         }
         let as_below =
@@ -216,7 +270,10 @@ impl Weighed {
             }
             return Act::None;
         }
-        self.cut = Some((n, share));
-        Act::Cut(mark, ((n as f64 * CUT) as usize).clamp(floor, n - 1))
+        // what a try went over was well before it
+        let is_mild = (fewer + 1..n).contains(&choice);
+        // a cut comes when the share is high, by chance too: what it falls to is held against the least it was
+        self.cut = Some(Cut { from: n, share: self.share_min(), is_mild });
+        Act::Cut(mark, if is_mild { choice } else { fewer })
     }
 }
