@@ -147,7 +147,9 @@ pub fn run_resume(_args: &ResumeArgs, global: &GlobalOptions) -> anyhow::Result<
         map.append(&mut went_json(&all));
         print_json(&map)?;
     } else {
-        let said = match &all.ended {
+        // a daemon of before told what it ended as what holds
+        let ended = all.ended.as_ref().or(all.standstill.as_ref().filter(|_| all.changed));
+        let said = match ended {
             Some(s) => format!("everything goes on, after a pause since {}", clock::rfc3339(s.since_us)),
             None => "nothing was paused with `infeed pause --all`".to_owned(),
         };

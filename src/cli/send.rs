@@ -66,7 +66,8 @@ pub fn run(args: &SendArgs, global: &GlobalOptions) -> anyhow::Result<u8> {
             None => {
                 let unfinished = before.counts.unfinished();
                 followed = Some(follow::follow(&session, &submitted.job, unfinished)?);
-                let who = spool.owners()?.into_iter().next().map(|owner| owner.who);
+                let named = spool.owners()?.into_iter().find(|owner| !owner.who.is_empty());
+                let who = named.map(|owner| owner.who);
                 Drained::Owned(who.unwrap_or_else(|| "it has ended".to_owned()))
             }
             Some(drained) => drained,

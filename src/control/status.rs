@@ -113,7 +113,7 @@ impl Status {
         for owner in spool.owners()? {
             status.owners.push(OwnerLine {
                 command: None,
-                who: owner.who,
+                who: if owner.who.is_empty() { "another process".to_owned() } else { owner.who },
                 slices: owner.range.to_string(),
                 uptime_s: None,
             });

@@ -59,13 +59,18 @@ impl Text {
     }
 }
 
+/// The crate takes a backslash before another one or before a quote for an escape already.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\")
+}
+
 impl Family<'_> {
     /// A value for each label.
     fn labels(&self, values: &[&str]) -> LabelSet {
         let Metric { name, labels, .. } = self.metric;
         assert_eq!(labels.len(), values.len(), "a value for each label of {labels:?}");
         let pairs = labels.iter().zip(values);
-        let pairs: Vec<Label> = pairs.map(|(label, value)| Label::new(*label, value.to_string())).collect();
+        let pairs: Vec<Label> = pairs.map(|(label, value)| Label::new(*label, escaped(value))).collect();
         LabelSet::from_key_and_global(&Key::from_parts(*name, pairs), &IndexMap::new())
     }
 
@@ -98,10 +103,21 @@ mod tests {
 
     #[test]
     fn a_label_can_hold_any_text() {
-        let mut text = Text::default();
-        text.family(&INFEEDS_OPEN).sample(&["a\"b\\c\nd"], 3);
-        let text = text.into_string();
-        assert!(text.ends_with("infeed_infeeds_open{mta=\"a\\\"b\\\\c\\nd\"} 3\n"), "{text}");
+        for (label, written) in [
+            ("a\"b\\c\nd", r#"a\"b\\c\nd"#),
+            (r"a\\b", r"a\\\\b"),
+            (r#"a\"b"#, r#"a\\\"b"#),
+            ("a\\\nb", r"a\\\nb"),
+            (r"a\", r"a\\"),
+        ] {
+            let mut text = Text::default();
+            text.family(&INFEEDS_OPEN).sample(&[label], 3);
+            let text = text.into_string();
+            assert!(
+                text.ends_with(&format!("infeed_infeeds_open{{mta=\"{written}\"}} 3\n")),
+                "{label:?}: {text}"
+            );
+        }
     }
 
     #[test]

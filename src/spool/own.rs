@@ -20,7 +20,7 @@ use crate::slice::XxRange;
 const NOTE_BYTES: u64 = 64;
 const NOTES_AT: u64 = 4096;
 /// How long a range is tried again that somebody without a name has.
-const NAMELESS_MS_MAX: u64 = 1_000;
+const NAMELESS_MAX: Duration = Duration::from_secs(1);
 
 /// Holds the range until dropped.
 #[derive(Debug)]
@@ -47,9 +47,13 @@ impl RangeLock {
     /// Takes the range, or says who has part of it.
     ///
     /// An owner may end, or not have written its name yet, between the refusal and the look at who it
-    /// is: then the range is tried again, for a second at most. So whoever is refused was so
-    /// by somebody who is still there, and no range stays undrained for an owner that has just ended.
+    /// is: then the range is tried again, for a second at most. So no range stays undrained for an owner
+    /// that has just ended in order. After one that was killed its name stays until the next has written its own.
     pub fn take(path: &Path, range: XxRange) -> Result<Self> {
+        Self::take_within(path, range, NAMELESS_MAX)
+    }
+
+    fn take_within(path: &Path, range: XxRange, nameless_max: Duration) -> Result<Self> {
         let file = open_lockable(path).at("open", path)?;
         let lock = flock(libc::F_WRLCK, range.first, width(range));
         let since = Instant::now();
@@ -63,7 +67,7 @@ impl RangeLock {
             if let Some(owner) = named {
                 return Err(SpoolError::Owned { owner: owner.who });
             }
-            if since.elapsed() > Duration::from_millis(NAMELESS_MS_MAX) {
+            if since.elapsed() > nameless_max {
                 return Err(SpoolError::Owned { owner: "another process".to_owned() });
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -163,16 +167,25 @@ mod tests {
         file
     }
 
+    /// Somebody who asks, and has been refused at least once when this returns.
+    fn asks(path: &Path) -> std::thread::JoinHandle<Result<RangeLock>> {
+        let path = path.to_owned();
+        let (began, begins) = std::sync::mpsc::channel();
+        let asks = std::thread::spawn(move || {
+            began.send(()).unwrap();
+            RangeLock::take_within(&path, r(0, 15), Duration::from_secs(60))
+        });
+        begins.recv().unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        asks
+    }
+
     #[test]
     fn an_owner_that_ends_while_it_is_looked_for_leaves_the_range_to_who_asked() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("locks");
         let other = nameless(&path, r(7, 9));
-        let asks = std::thread::spawn({
-            let path = path.clone();
-            move || RangeLock::take(&path, r(0, 15))
-        });
-        std::thread::sleep(Duration::from_millis(50));
+        let asks = asks(&path);
         drop(other);
         assert_eq!(asks.join().unwrap().unwrap().range, r(0, 15));
     }
@@ -182,13 +195,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("locks");
         let other = nameless(&path, r(7, 9));
-        let refused = RangeLock::take(&path, r(0, 15)).unwrap_err().to_string();
+        let refused =
+            RangeLock::take_within(&path, r(0, 15), Duration::from_millis(10)).unwrap_err().to_string();
         assert!(refused.contains("another process"), "{refused}");
-        let asks = std::thread::spawn({
-            let path = path.clone();
-            move || RangeLock::take(&path, r(0, 15))
-        });
-        std::thread::sleep(Duration::from_millis(50));
+        let asks = asks(&path);
         other.write_all_at(b"process 12 since yesterday", NOTES_AT + 8 * NOTE_BYTES).unwrap();
         let refused = asks.join().unwrap().unwrap_err().to_string();
         assert!(refused.contains("process 12 since yesterday"), "{refused}");

@@ -145,7 +145,7 @@ fn what_disturbs_the_mta_at_a_beat_keeps_nobody_at_few_connections() {
 /// Replies that are bad by chance come at one rate at any number of connections; of a slow MTA so few come in a
 /// second that their count says little.
 #[test]
-fn a_few_bad_replies_by_chance_cut_no_connections() {
+fn bad_replies_by_chance_are_seen_to_be_so() {
     for (fail, knee, service_us) in [
         ("content=451%4", 5, 16_000),
         ("rcpt=451%2", 4, 20_000),
@@ -157,16 +157,24 @@ fn a_few_bad_replies_by_chance_cut_no_connections() {
         let run = auto(&scenario, 0);
         let best = sweep(&run, CONNECTIONS_MAX, &[(20.0, SECONDS as f64)]);
         let mut all = Vec::new();
+        let mut cuts = 0;
         for seed in 0..5 * seeds() {
             let trace = simulate(Run { seed, ..run.clone() });
+            cuts += trace.cuts.closing + trace.cuts.load;
             for ratio in ratios(&trace, &best) {
                 assert!(ratio.goodput >= 0.6, "{fail}, seed {seed}: {ratio:?}\n{}", log(&trace));
                 all.push(ratio.goodput);
             }
         }
         let mean = all.iter().sum::<f64>() / all.len() as f64;
-        println!("{fail}: {mean:.3}, {:.3} at least", all.iter().copied().fold(1.0, f64::min));
+        let each = cuts as f64 / all.len() as f64;
+        println!(
+            "{fail}: {mean:.3}, {:.3} at least, {each:.1} cuts",
+            all.iter().copied().fold(1.0, f64::min)
+        );
         assert!(mean >= 0.93, "{fail}: {mean}");
+        // one that turns out to be in vain for each minute, and what went before a try
+        assert!(each <= 5.0, "{fail}: {each} cuts in 90 s");
     }
 }
 
@@ -209,7 +217,7 @@ fn bad_replies_that_come_with_more_connections_cut_them() {
             taken += if tick >= 200 { transactions - bad } else { 0 };
         }
         assert!(over < 70, "{mark:?}: {over} of 700 looks at too many");
-        assert!(taken > 57_000, "{mark:?}: {taken} of 70,000");
+        assert!(taken > 66_500, "{mark:?}: {taken} of 70,000");
         assert!(law.cuts().total() > 0, "{:?}", law.cuts());
     }
 }

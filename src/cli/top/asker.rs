@@ -115,9 +115,9 @@ impl Hand {
                 let in_flight: u64 = all.went.iter().map(|went| went.in_flight).sum();
                 format!("everything is paused, {} in flight end first: R resumes", count(in_flight))
             }
-            Ask::ResumeAll => match pause::resume_all(session)?.0.ended {
-                Some(_) => "everything goes on".to_owned(),
-                None => "nothing was paused with P (`infeed pause --all`)".to_owned(),
+            Ask::ResumeAll => match pause::resume_all(session)?.0.changed {
+                true => "everything goes on".to_owned(),
+                false => "nothing was paused with P (`infeed pause --all`)".to_owned(),
             },
             Ask::Connections { mta, connections } => {
                 status::ask_connections(session, Some(mta.clone()), *connections)?;

@@ -147,7 +147,8 @@ impl Late {
         let times_us = std::mem::replace(&mut self.times_us, (o.totals.busy_us, o.totals.idle_us));
         let busy_us = o.totals.busy_us.saturating_sub(times_us.0) as f64;
         let idle_us = o.totals.idle_us.saturating_sub(times_us.1) as f64;
-        let has_work = busy_us > 0.0 && idle_us < IDLE_MAX * (busy_us + idle_us);
+        // nothing ended since the last look: that says neither
+        let has_work = (busy_us + idle_us > 0.0).then_some(idle_us < IDLE_MAX * (busy_us + idle_us));
         let late = late_so_far(o);
         let new = late.saturating_sub(std::mem::replace(&mut self.seen, late));
         if o.now < self.immune_until {
@@ -172,8 +173,10 @@ impl Late {
             return self.on_wave(wave, pace, o.established, cycle_s);
         }
         let pace = pace?;
-        let is_short = has_work && self.per_s < SHORT * pace;
-        self.short_since = self.short_since.filter(|_| is_short).or(is_short.then_some(o.now));
+        if let Some(has_work) = has_work {
+            let is_short = has_work && self.per_s < SHORT * pace;
+            self.short_since = self.short_since.filter(|_| is_short).or(is_short.then_some(o.now));
+        }
         if self.short_since.is_some_and(|since| o.now.saturating_sub(since) > SHORT_FOR) {
             self.end();
             return None;

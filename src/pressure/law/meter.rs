@@ -32,7 +32,8 @@ const CHURN_WAIT: Duration = Duration::from_millis(1_500);
 const CHURN_STANDS: f64 = 0.6;
 /// It does for so long after it has.
 const CHURN_FOR: Duration = Duration::from_secs(2);
-/// Of one or two sessions none may stand for so long.
+/// Of so few sessions none may stand for so long.
+const CHURN_GAP_SESSIONS: usize = 2;
 const CHURN_GAP_MAX: Duration = Duration::from_secs(1);
 /// How much one transaction's time differs from the next one's, until that has been seen (as a share).
 const SPREAD_START: f64 = 0.25;
@@ -206,7 +207,8 @@ impl Meter {
     /// None stands for a moment, since the MTA has just closed the last one, and the next is on its way.
     pub fn is_gap(&self, o: &Observation) -> bool {
         let since = o.now.saturating_sub(self.stood_at);
-        o.established == 0 && o.connecting > 0 && since < CHURN_GAP_MAX && self.churns(o.now)
+        let are_few = self.wanted <= CHURN_GAP_SESSIONS;
+        are_few && o.established == 0 && o.connecting > 0 && since < CHURN_GAP_MAX && self.churns(o.now)
     }
 
     /// Enough of those that are wanted, and no more.

@@ -22,6 +22,8 @@ const EXPECTED_MIN: f64 = 16.0;
 /// Fewer marks than this share of transactions are chance; so is what may be less by so many standard errors.
 const SHARE_MIN: f64 = 0.01;
 const ERRORS: f64 = 2.0;
+/// After a cut marks are fewer, and what they are less by one suffices.
+const ERRORS_AFTER: f64 = 1.0;
 /// A cut leaves so much, or what there was before a try.
 const CUT: f64 = 0.7;
 /// Marks that keep more than this share of their rate after a cut don't depend on the number.
@@ -58,6 +60,8 @@ struct Weighed {
     since: Duration,
     marks: u64,
     transactions: u64,
+    /// The most connections at which any came since then.
+    most: usize,
     immune_until: Duration,
     /// After a cut.
     cut: Option<Cut>,
@@ -68,7 +72,9 @@ struct Weighed {
 /// A cut that is to show what it was good for.
 #[derive(Debug, Clone, Copy)]
 struct Cut {
+    /// How many there were, and how many there are to be again if it was in vain.
     from: usize,
+    back: usize,
     /// The least rate of marks before.
     share: f64,
     /// It went back to what had been before a try, and no further.
@@ -179,6 +185,9 @@ impl Strain {
         self.transactions = o.totals.transactions;
         for (kind, mark) in self.kinds.iter_mut().zip(KINDS) {
             kind.marks += new[mark.index()];
+            if new[mark.index()] > 0 {
+                kind.most = kind.most.max(o.established);
+            }
             kind.transactions += transactions;
         }
         // Sessions that are gone altogether are a restart, and no strain.
@@ -188,6 +197,7 @@ impl Strain {
         for (kind, mark) in self.kinds.iter_mut().zip(KINDS) {
             if gone {
                 kind.begin(o.now);
+                kind.cut = None;
             } else if act == Act::None && kind.is_enough(o.now) {
                 act = kind.judge(mark, o, choice, floor);
                 kind.begin(o.now);
@@ -210,7 +220,7 @@ impl Strain {
 impl Weighed {
     /// Counts anew.
     fn begin(&mut self, now: Duration) {
-        (self.since, self.marks, self.transactions) = (now, 0, 0);
+        (self.since, self.marks, self.transactions, self.most) = (now, 0, 0, 0);
     }
 
     /// Marks beside all transactions.
@@ -218,15 +228,15 @@ impl Weighed {
         self.marks as f64 / (self.transactions + self.marks).max(1) as f64
     }
 
-    /// What it is at least, chance set aside.
-    fn share_min(&self) -> f64 {
+    /// What it is at least, chance of so many standard errors set aside.
+    fn share_min(&self, errors: f64) -> f64 {
         let marks = self.marks as f64;
-        (marks - ERRORS * marks.sqrt()) / (self.transactions + self.marks).max(1) as f64
+        (marks - errors * marks.sqrt()) / (self.transactions + self.marks).max(1) as f64
     }
 
     /// Whether it is more than chance.
     fn is_sure(&self) -> bool {
-        self.share_min() >= SHARE_MIN
+        self.share_min(ERRORS) >= SHARE_MIN
     }
 
     /// Whether there is enough to judge.
@@ -245,17 +255,19 @@ impl Weighed {
     }
 
     fn judge(&mut self, mark: Mark, o: &Observation, choice: usize, floor: usize) -> Act {
-        let (n, share) = (o.established, self.share());
+        // a try may have ended meanwhile: what it strained says nothing of the number it went back to
+        let (n, share) = (o.established.max(self.most), self.share());
         let fewer = ((n as f64 * CUT) as usize).max(floor);
         if let Some(cut) = self.cut.take()
-            && share > KEPT * cut.share
+            && n < cut.from
+            && self.share_min(ERRORS_AFTER) > KEPT * cut.share
         {
             if cut.is_mild && fewer < n {
                 self.cut = Some(Cut { is_mild: false, ..cut });
                 return Act::Cut(mark, fewer);
             }
             self.immune_until = o.now + IMMUNE;
-            return Act::Restore(cut.from);
+            return Act::Restore(cut.back);
         }
         if !self.is_sure() {
             return Act::None;
@@ -271,9 +283,10 @@ impl Weighed {
             return Act::None;
         }
         // what a try went over was well before it
-        let is_mild = (fewer + 1..n).contains(&choice);
+        let is_mild = (floor..n).contains(&choice);
         // a cut comes when the share is high, by chance too: what it falls to is held against the least it was
-        self.cut = Some(Cut { from: n, share: self.share_min(), is_mild });
+        let back = if is_mild { choice } else { n };
+        self.cut = Some(Cut { from: n, back, share: self.share_min(ERRORS), is_mild });
         Act::Cut(mark, if is_mild { choice } else { fewer })
     }
 }
