@@ -89,7 +89,7 @@ fn a_head_or_a_body_that_does_not_come_is_not_waited_for_without_end() {
 #[test]
 fn changes_that_wait_are_bounded_those_of_callers_that_hung_up_among_them() {
     let desk = Desk::new();
-    let sink = SinkProcess::start(&desk.path("sink"), &["--latency-ms", "240000"]);
+    let sink = SinkProcess::start(&desk.path("sink"), &["--service-us", "300000000"]);
     let api = Api::start(&desk, &["--mta", &sink.address(), "--connections", "1"]);
     let job = desk.submit_list("job", 10, MERGED, &["--merge"]);
     wait_until("transaction in flight", DEADLINE, || {
