@@ -33,7 +33,7 @@ const CHURN_STANDS: f64 = 0.6;
 /// It does for so long after it has.
 const CHURN_FOR: Duration = Duration::from_secs(2);
 /// Of so few sessions none may stand for so long.
-const CHURN_GAP_SESSIONS: usize = 2;
+const CHURN_GAP_SESSIONS: usize = 8;
 const CHURN_GAP_MAX: Duration = Duration::from_secs(1);
 /// How much one transaction's time differs from the next one's, until that has been seen (as a share).
 const SPREAD_START: f64 = 0.25;
