@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::IDLE_MAX;
 use super::observation::{Mark, Observation};
 
 /// A single late reply is chance.
@@ -55,7 +56,6 @@ const FREE_AFTER_S: f64 = 10.0;
 /// And where less than this part of it goes in for so long though connections have work: the MTA is slower.
 const SHORT: f64 = 0.8;
 const SHORT_FOR: Duration = Duration::from_secs(3);
-const IDLE_MAX: f64 = 0.15;
 /// The least pace.
 const PACE_MIN: f64 = 0.2;
 
